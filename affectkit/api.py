@@ -1,0 +1,62 @@
+"""Everything that the author of a plugin imports. What is listed here is stable within a major version."""
+
+from __future__ import annotations
+
+from affectkit.components import (
+    Audio,
+    Checkpoint,
+    Component,
+    Evidence,
+    Frames,
+    Fusion,
+    Head,
+    Input,
+    Modality,
+    Needs,
+    Output,
+    Problem,
+    Provider,
+    Sources,
+    Submitter,
+    Word,
+)
+from affectkit.errors import AffectKitError, CheckpointError, ConfigError, LabelError, MediaError, PluginError, UsageError
+from affectkit.hookspecs import hookimpl
+from affectkit.labels import AU12, BASIC7, BASIC8, COMPOUND7, VA, LabelSet
+from affectkit.media import Clip, Media, Span
+
+__all__ = [
+    "AU12",
+    "BASIC7",
+    "BASIC8",
+    "COMPOUND7",
+    "VA",
+    "AffectKitError",
+    "Audio",
+    "Checkpoint",
+    "CheckpointError",
+    "Clip",
+    "Component",
+    "ConfigError",
+    "Evidence",
+    "Frames",
+    "Fusion",
+    "Head",
+    "Input",
+    "LabelError",
+    "LabelSet",
+    "Media",
+    "MediaError",
+    "Modality",
+    "Needs",
+    "Output",
+    "PluginError",
+    "Problem",
+    "Provider",
+    "Sources",
+    "Span",
+    "Submitter",
+    "UsageError",
+    "Word",
+    "hookimpl",
+]

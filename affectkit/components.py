@@ -1,0 +1,383 @@
+"""What a plugin is made of: the needs it declares and the classes it derives from.
+
+A component class imports no torch when its module is imported; it imports its ``nn.Module`` in ``load``. B is batch, T
+frames, N rows, M sources, C classes, D embedding size.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from affectkit.errors import PluginError
+from affectkit.labels import BASIC8, COMPOUND7, LabelSet
+
+if TYPE_CHECKING:
+    import torch
+
+    from affectkit.media import Clip
+
+Scope = Literal["frame", "face", "window", "media"]
+Unit = Literal["frame", "window", "media"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many pictures of a window are wanted; exactly one of ``count`` and ``fps``.
+
+    Attributes:
+        count: pictures per window, spread evenly over it, or ``stride`` native frames apart around its centre.
+        stride: distance in native frames, resolved on time stamps with the medium's frame rate; only with ``count``.
+        fps: pictures per second.
+        size: side of the square crop, or shorter side of the whole frame, in pixels; ``None`` keeps the native size.
+    """
+
+    count: int | None = None
+    stride: int | None = None
+    fps: float | None = None
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        what = type(self).__name__
+        if (self.count is None) == (self.fps is None):
+            raise PluginError(f"{what} needs exactly one of count and fps, found count={self.count}, fps={self.fps}")
+        if self.stride is not None and self.count is None:
+            raise PluginError(f"{what} takes stride only together with count")
+        for name in ("count", "stride", "fps", "size"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise PluginError(f"{what} {name} must be positive, found {value}")
+
+
+@dataclass(frozen=True)
+class Frames(Sampling):
+    """Whole frames, delivered as ``Clip.frames`` (T, H, W, 3) uint8 RGB with the shorter side ``size`` pixels."""
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Sound, delivered as ``Clip.audio`` (N,) float32 mono at ``rate`` samples per second."""
+
+    rate: int = 16000
+
+    def __post_init__(self) -> None:
+        if self.rate <= 0:
+            raise PluginError(f"Audio rate must be positive, found {self.rate}")
+
+
+@dataclass(frozen=True)
+class Input:
+    """One kind of evidence that a provider makes, delivered as ``Clip.inputs[kind]``.
+
+    Attributes:
+        kind: ``"faces"``, ``"transcript"``, ``"description"``, ``"landmarks"``, or a kind of a third party.
+        count: crops per window, for ``"faces"`` and kinds made from faces.
+        stride: as in :class:`Sampling`.
+        fps: crops per second, instead of ``count``.
+        size: side of the square crop in pixels.
+        margin: share of the box added on each side before the square crop is cut (0.2 adds 20 % of the longer side on each side).
+    """
+
+    kind: str
+    count: int | None = None
+    stride: int | None = None
+    fps: float | None = None
+    size: int | None = None
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.kind:
+            raise PluginError("Input needs a kind, for instance Input('faces', count=16, size=160)")
+        if self.margin < 0:
+            raise PluginError(f"Input({self.kind!r}) margin must not be negative, found {self.margin}")
+        if self.kind == "faces":
+            if self.size is None:
+                raise PluginError("Input('faces') needs the size of its crops in pixels, for instance size=112")
+            Sampling(self.count, self.stride, self.fps, self.size)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a modality or provider wants to see of a window; the planner unites the needs of all components."""
+
+    frames: Frames | None = None
+    audio: Audio | None = None
+    inputs: tuple[Input, ...] = ()
+
+    def __post_init__(self) -> None:
+        kinds = [item.kind for item in self.inputs]
+        if len(set(kinds)) < len(kinds):
+            raise PluginError(f"Needs asks twice for the same kind of input: {kinds}")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a provider found, with its validity. No evidence is ``valid=False`` with a reason, never zeros.
+
+    Fields of ``data`` by kind:
+      * ``"faces"`` as a detector returns it, for one frame: ``boxes`` (K, 4) float32 x0, y0, x1, y1 in pixels, ``scores`` (K,)
+        float32 in [0, 1], and where the model has them ``landmarks`` (K, P, 2) float32 in pixels.
+      * ``"faces"`` as a modality gets it, for one subject: ``crops`` (T, size, size, 3) uint8 RGB, ``boxes`` (T, 4) in
+        pixels of the frame, ``scores`` (T,), and ``landmarks`` (T, P, 2) in pixels of the frame where the detector has them.
+      * ``"transcript"``: ``text``, and ``words``, a sequence of :class:`Word`.
+      * ``"description"``: ``text``.
+
+    Attributes:
+        kind: the kind of evidence.
+        data: its content.
+        valid: whether there is any.
+        times: (T,) float64 seconds, one per picture, where the evidence is made of pictures.
+        quality: numbers that say how good it is, for instance the side of the face in pixels.
+        reason: why there is none, in a few words: "no face", "no subtitles beside the file".
+    """
+
+    kind: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    valid: bool = True
+    times: np.ndarray | None = None
+    quality: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+    @classmethod
+    def none(cls, kind: str, reason: str) -> Evidence:
+        """No evidence of this kind, and why."""
+        return cls(kind, valid=False, reason=reason)
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word or a subtitle cue: ``text`` between ``start`` and ``end`` in seconds."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one batch of a modality, a fusion or a head says.
+
+    Attributes:
+        values: (B, C) float32 per label set; a row or column that says nothing is NaN (fusions and heads only).
+        embeddings: (B, D) float32 by name.
+        quality: (B,) float32 by name, for instance the side of the face in pixels or the number of words.
+        notes: one mapping per row with what a person may want to see, or ``None``.
+    """
+
+    values: Mapping[LabelSet, torch.Tensor]
+    embeddings: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    quality: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    notes: Sequence[Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The sources of one label set, side by side: what fusions and heads see.
+
+    Attributes:
+        labels: the label set that the values are projected onto.
+        names: (M) component ids, for instance ``("mini/audio", "mini/text")``.
+        values: (N, M, C) float32; NaN where not valid.
+        valid: (N, M, C) bool: the source has evidence in this row and can say this class.
+        embeddings: (N, D) float32 by ``"source:name"``, for instance ``"mini/face_static:face"``; NaN rows where there is no evidence.
+        quality: (N,) float32 by ``"source:name"``.
+        others: sources of the other label sets in the run, by label set.
+    """
+
+    labels: LabelSet
+    names: tuple[str, ...]
+    values: torch.Tensor
+    valid: torch.Tensor
+    embeddings: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    quality: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    others: Mapping[LabelSet, Sources] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file of weights and what must travel with it.
+
+    Attributes:
+        uri: ``package:affectkit_mini/weights/face.safetensors``, ``https://...``, ``hf:org/name@revision/file``, or a path.
+        sha256: digest of the file, or ``None`` where the source publishes none.
+        licence: SPDX identifier or a short description of the terms.
+        source: paper, repository or training script.
+        labels: label set of the network's output, where it has one.
+        mean: channel means in the range of the input.
+        std: channel standard deviations in the range of the input.
+    """
+
+    uri: str
+    sha256: str | None = None
+    licence: str = "unknown"
+    source: str = ""
+    labels: LabelSet | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Options of a component that has none."""
+
+
+class Component(ABC):
+    """Common part of everything that a plugin contributes.
+
+    Attributes:
+        name: name within the plugin; the id is ``plugin/name``.
+        Options: frozen dataclass of its options; the recipe's unknown keys are errors.
+        checkpoints: its weights by tag; where ``Options`` has a field ``checkpoint``, that field chooses the tag (or is a path).
+        requires: packages that it imports when it loads and that the plugin's distribution does not depend on.
+    """
+
+    name: ClassVar[str] = ""
+    Options: ClassVar[type] = NoOptions
+    checkpoints: ClassVar[Mapping[str, Checkpoint]] = {}
+    requires: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, options: Any = None) -> None:
+        self.options: Any = self.Options() if options is None else options
+
+    def used_checkpoints(self) -> Mapping[str, Checkpoint]:
+        """The weights that this component will load with its options, by tag."""
+        chosen = getattr(self.options, "checkpoint", None)
+        if chosen is None:
+            return self.checkpoints
+        if chosen in self.checkpoints:
+            return {chosen: self.checkpoints[chosen]}
+        return {"given": Checkpoint(uri=str(chosen), licence="as given by the user")}
+
+    def weights(self) -> Path:
+        """The local file of the one checkpoint that this component uses.
+
+        Raises:
+            CheckpointError: where it is absent or damaged; the message names the file and the command that gets it.
+            PluginError: where the component uses several checkpoints and must say which.
+        """
+        from affectkit import checkpoints
+
+        used = self.used_checkpoints()
+        if len(used) != 1:
+            raise PluginError(
+                f"{type(self).__name__} uses {len(used)} checkpoints; resolve them one by one with affectkit.checkpoints.resolve"
+            )
+        return checkpoints.resolve(next(iter(used.values())))
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Loads weights onto ``device``; called once, before the first batch. ``dtype`` is the precision of forward passes."""
+        return None
+
+
+class Provider(Component):
+    """Makes one kind of input: boxes of faces, words, descriptions, landmarks.
+
+    Attributes:
+        kind: the kind of evidence, as in :class:`Input`.
+        scope: what one call sees. ``"frame"``: clips of one whole frame each (``frames`` (1, H, W, 3)). ``"face"``: the crops
+            of one subject in one window. ``"window"``: one window. ``"media"``: a whole medium once, or, where it needs
+            audio, consecutive pieces of its sound of bounded length.
+        needs: what its clips must carry.
+    """
+
+    kind: ClassVar[str]
+    scope: ClassVar[Scope]
+    needs: Needs = Needs()
+
+    @abstractmethod
+    def provide(self, clips: Sequence[Clip]) -> Sequence[Evidence]:
+        """One :class:`Evidence` per clip, in order. Words of a media-scoped provider carry times of the medium."""
+
+
+class Modality(Component):
+    """Looks at clips and gives values of its label sets.
+
+    Attributes:
+        labels: the label set of its output, or several.
+        needs: what its clips must carry.
+        unit: ``"window"``: one prediction per window. ``"frame"``: one per picture, averaged over each window. ``"media"``:
+            one per medium, that holds for every window.
+        context: seconds that it wants to look at around a window's centre, ``None`` for the window itself.
+    """
+
+    labels: LabelSet | tuple[LabelSet, ...]
+    needs: Needs = Needs()
+    unit: ClassVar[Unit] = "window"
+    context: ClassVar[float | None] = None
+
+    @property
+    def label_sets(self) -> tuple[LabelSet, ...]:
+        """The label sets of its output, always as a tuple."""
+        return (self.labels,) if isinstance(self.labels, LabelSet) else tuple(self.labels)
+
+    @abstractmethod
+    def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:
+        """One clip as tensors without a batch dimension, or ``None`` where there is no evidence. Runs in CPU threads."""
+
+    @abstractmethod
+    def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
+        """A batch of preprocessed clips as :class:`Output`.
+
+        Tensors carry a leading dimension B on the component's device. Where clips differ in their first dimension, the
+        shorter ones are padded with zeros and ``<key>_mask`` (B, T) bool says what is real; the mask is there for every
+        tensor of at least one dimension. Runs in inference mode; must not depend on the other rows of the batch.
+        """
+
+
+class Fusion(Component):
+    """Makes one opinion out of several sources.
+
+    Attributes:
+        labels: the label set that the sources are projected onto.
+        trained_for: the sources it was fitted for, in order, known after ``load``; ``None`` where it takes any.
+    """
+
+    labels: LabelSet = BASIC8
+    trained_for: tuple[str, ...] | None = None
+
+    @abstractmethod
+    def fuse(self, sources: Sources) -> Output:
+        """Fused values (N, C) of :attr:`labels`; NaN where no source is valid."""
+
+
+class Head(Component):
+    """Turns fused basic emotions, or the sources themselves, into compound expressions.
+
+    Attributes:
+        labels: the label set of its output.
+        reads: the label set of the fused values it wants.
+        embedding_from: the embedding it reads, ``"source:name"``, known after ``load``; ``None`` where it reads none.
+    """
+
+    labels: LabelSet = COMPOUND7
+    reads: LabelSet = BASIC8
+    embedding_from: str | None = None
+
+    @abstractmethod
+    def convert(self, fused: Output, sources: Sources) -> Output:
+        """Values (N, C) of :attr:`labels`; NaN where there is no evidence."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a submission file: ``line`` counts from 1, 0 for the file as a whole."""
+
+    line: int
+    message: str
+
+
+class Submitter(Component):
+    """Writes and checks the submission file of a challenge."""
+
+    @abstractmethod
+    def write(self, timelines: Sequence[Any], template: Path, out: Path) -> None:
+        """Answers every line of the organisers' list ``template`` in ``out``."""
+
+    @abstractmethod
+    def check(self, file: Path, template: Path) -> list[Problem]:
+        """What is missing, unexpected, doubled or out of range in ``file``."""
