@@ -271,7 +271,6 @@ class Component(ABC):
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Loads weights onto ``device``; called once, before the first batch. ``dtype`` is the precision of forward passes."""
-        return None
 
 
 class Provider(Component):

@@ -25,6 +25,14 @@ KINDS: tuple[Kind, ...] = ("categorical", "multilabel", "continuous")
 OUTSIDE: tuple[Outside, ...] = ("other", "drop", "error")
 
 
+def _snake_case(text: str) -> str:
+    return "_".join(text.strip().lower().replace("-", " ").replace("_", " ").split())
+
+
+def _is_snake_case(text: str) -> bool:
+    return bool(text) and text == _snake_case(text)
+
+
 @dataclass(frozen=True)
 class LabelSet:
     """An ordered set of labels: what the columns of a model's output mean.
@@ -288,14 +296,6 @@ def _columns(labels: LabelSet) -> dict[str, int]:
     for column, label in enumerate(labels.labels):
         columns.setdefault(canonical(label), column)
     return columns
-
-
-def _snake_case(text: str) -> str:
-    return "_".join(text.strip().lower().replace("-", " ").replace("_", " ").split())
-
-
-def _is_snake_case(text: str) -> bool:
-    return bool(text) and text == _snake_case(text)
 
 
 def _show(labels: Sequence[str]) -> str:
