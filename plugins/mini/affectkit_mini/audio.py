@@ -1,0 +1,79 @@
+"""mini/audio: emotions of a voice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from affectkit.api import BASIC7, Audio, Clip, Modality, Needs, Output
+from affectkit_mini.records import checkpoint, fill, read_weights
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class AudioOptions:
+    """Options of mini/audio.
+
+    Attributes:
+        checkpoint: ``default``, or the path of a file that ``train_audio.py`` wrote.
+    """
+
+    checkpoint: str = "default"
+
+
+class AudioEmotion(Modality):
+    """Basic emotions of a voice: a convolutional network over log-mel frames, trained on acted speech (RAVDESS, nEMO).
+
+    It hears how something is said, in English and Polish by actors, and nothing of what is said. Silence and less than
+    0.3 seconds of sound are no evidence. Embedding ``voice``: 128 numbers. Quality: ``sound``, the share of the window
+    that holds sound, and ``level``, the loudest mel band in dB.
+    """
+
+    name = "audio"
+    labels = BASIC7
+    needs = Needs(audio=Audio(rate=16000))
+    unit = "window"
+    Options = AudioOptions
+    checkpoints: ClassVar = {"default": checkpoint("audio")}
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> None:
+        from affectkit_mini.networks import AudioNet
+
+        path = self.weights()
+        weights = read_weights(path)
+        self._temperature = float(weights.settings["temperature"])
+        self._net = AudioNet()
+        fill(self._net, weights, path)
+        self._net.eval().to(device)
+
+    def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:
+        import torch
+
+        from affectkit_mini import sound
+
+        if clip.audio is None or len(clip.audio) < sound.SHORTEST * sound.RATE:
+            return None
+        samples = np.nan_to_num(np.asarray(clip.audio, np.float32), posinf=0.0, neginf=0.0)
+        levels = sound.decibels(sound.mel_power(torch.from_numpy(np.ascontiguousarray(samples))))
+        active = sound.sounding(levels)
+        heard = int(active.sum()) * sound.HOP / sound.RATE  # seconds
+        if heard < sound.SHORTEST:
+            return None
+        return {
+            "mel": sound.normalise(levels, active),
+            "sound": torch.tensor(min(heard * sound.RATE / len(samples), 1.0), dtype=torch.float32),
+            "level": levels.max(),
+        }
+
+    def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
+        logits, voice = (part.float() for part in self._net(batch["mel"], batch["mel_mask"]))
+        return Output(
+            values={BASIC7: (logits / self._temperature).softmax(1)},
+            embeddings={"voice": voice},
+            quality={"sound": batch["sound"], "level": batch["level"]},
+        )

@@ -1,0 +1,131 @@
+"""mini/text and mini/scene: emotions of what is said and of what a scene looks like in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from affectkit.api import BASIC7, Clip, Input, LabelSet, Modality, Needs, Output
+from affectkit_mini.records import Weights, checkpoint, fill, read_weights
+
+if TYPE_CHECKING:
+    import torch
+
+MENTIONED7 = LabelSet("mentioned7", BASIC7.labels, kind="multilabel")
+"""Emotions that a text mentions or shows, each with a probability of its own: GoEmotions in the Ekman grouping."""
+
+_WORD = re.compile(r"\w*[^\W\d_]\w*")  # at least one letter
+_MARKUP = re.compile(r"<[^<>]{1,40}>|\{\\[^{}]*\}")  # tags of subtitle files
+
+
+def clean(text: str) -> str:
+    """Words without the tags of subtitle files and without extra white space."""
+    return " ".join(_MARKUP.sub(" ", text).split())
+
+
+@dataclass(frozen=True)
+class LanguageOptions:
+    """Options of mini/text and mini/scene.
+
+    Attributes:
+        checkpoint: ``default``, or the path of a file that the component's training script wrote.
+    """
+
+    checkpoint: str = "default"
+
+
+class _Language(Modality):
+    """A head over the frozen sentence model; both components of this module share one copy of that model."""
+
+    kind: ClassVar[str]
+    Options = LanguageOptions
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> None:
+        from affectkit_mini.networks import SentenceHead
+        from affectkit_mini.sentences import load_sentence_model
+
+        path = self.weights()
+        self._weights: Weights = read_weights(path)
+        self._head = SentenceHead(**self._weights.settings.get("head", {}))
+        fill(self._head, self._weights, path)
+        self._head.eval().to(device)
+        self._sentences = load_sentence_model(device)
+
+    def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:
+        import torch
+
+        from affectkit_mini.sentences import load_tokenizer
+
+        evidence = clip.inputs.get(self.kind)
+        if evidence is None or not evidence.valid:
+            return None
+        text = clean(str(evidence.data.get("text") or ""))
+        words = len(_WORD.findall(text))
+        if not words:
+            return None
+        return {"ids": torch.tensor(load_tokenizer().encode(text).ids), "words": torch.tensor(float(words))}
+
+    def _read(self, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (B, 7) and embeddings (B, D), float32."""
+        mask = batch["ids_mask"]
+        states, embedding = self._sentences(batch["ids"], mask)
+        logits, found = self._head(states, mask, embedding)
+        return logits.float(), found.float()
+
+
+class TextEmotion(_Language):
+    """Emotions of the words of a window: a head over all-MiniLM-L6-v2, trained on GoEmotions in the Ekman grouping.
+
+    A text may show several emotions, so the network gives a sigmoid per label (label set ``mentioned7``). For fusion they become a
+    distribution: each sigmoid to the power of an exponent that was fitted on the development part, over the sum of all
+    seven, ``p_k = s_k^g / sum_j s_j^g``. English. Embedding ``text``. Quality: ``words``, their number.
+    """
+
+    name = "text"
+    labels = (BASIC7, MENTIONED7)
+    kind = "transcript"
+    needs = Needs(inputs=(Input("transcript"),))
+    unit = "window"
+    checkpoints: ClassVar = {"default": checkpoint("text")}
+
+    def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
+        from torch.nn.functional import logsigmoid
+
+        logits, embedding = self._read(batch)
+        exponent, thresholds = float(self._weights.settings["exponent"]), self._weights.settings["thresholds"]
+        mentioned = logits.sigmoid()
+        distribution = (logsigmoid(logits) * exponent).softmax(1)
+        notes = [
+            {"mentioned": [label for label, value, least in zip(BASIC7.labels, row, thresholds, strict=True) if value >= least]}
+            for row in mentioned.tolist()
+        ]
+        return Output(
+            values={BASIC7: distribution, MENTIONED7: mentioned},
+            embeddings={"text": embedding},
+            quality={"words": batch["words"]},
+            notes=notes,
+        )
+
+
+class SceneEmotion(_Language):
+    """Emotions of a window's description: a head over all-MiniLM-L6-v2, trained on descriptions of film clips (AFEW).
+
+    It reads what a vision-language model, a person or a CSV says about the picture. English. Embedding ``scene``. Quality: ``words``.
+    """
+
+    name = "scene"
+    labels = BASIC7
+    kind = "description"
+    needs = Needs(inputs=(Input("description"),))
+    unit = "window"
+    checkpoints: ClassVar = {"default": checkpoint("scene")}
+
+    def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
+        logits, embedding = self._read(batch)
+        return Output(
+            values={BASIC7: (logits / float(self._weights.settings["temperature"])).softmax(1)},
+            embeddings={"scene": embedding},
+            quality={"words": batch["words"]},
+        )

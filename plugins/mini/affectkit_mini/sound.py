@@ -1,0 +1,77 @@
+"""Log-mel features of sound, by librosa's definitions, computed with torch.
+
+At 16 kHz: a Hann window of 512 samples (32 ms) every 160 samples (10 ms), so 100 frames per second; 64 mel bands
+from 50 Hz to 8 kHz; decibels of power with a floor of 1e-10 (-100 dB). A frame counts as sounding when it is within 35 dB of the clip's loudest
+frame and above -75 dB.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+RATE = 16000  # samples per second
+WINDOW = 512  # samples, 32 ms
+HOP = 160  # samples, 10 ms: 100 frames per second
+BANDS = 64
+LOWEST, HIGHEST = 50.0, 8000.0  # Hz
+FLOOR = 1e-10  # power; -100 dB
+RANGE_DB, LEAST_DB = 35.0, -75.0  # a sounding frame: this close to the loudest one, and not below
+SHORTEST = 0.3  # seconds of sounding frames that make evidence
+
+
+@lru_cache(maxsize=1)
+def mel_filters() -> Tensor:
+    """librosa's triangular filters (Slaney's scale and norm), (64, 257) float32."""
+    import librosa
+
+    return torch.from_numpy(librosa.filters.mel(sr=RATE, n_fft=WINDOW, n_mels=BANDS, fmin=LOWEST, fmax=HIGHEST).astype(np.float32))
+
+
+def mel_power(samples: Tensor) -> Tensor:
+    """Mel power of a sound, as ``librosa.feature.melspectrogram(power=2, center=True, pad_mode="constant")``.
+
+    Args:
+        samples: (N,) or (B, N) float32 in [-1, 1] at 16 kHz.
+
+    Returns:
+        (T, 64) or (B, T, 64) float32, T = 1 + N // 160.
+    """
+    window = torch.hann_window(WINDOW, device=samples.device)
+    spectrum = torch.stft(samples, WINDOW, HOP, window=window, center=True, pad_mode="constant", return_complex=True)
+    power = spectrum.real.square() + spectrum.imag.square()
+    return (mel_filters().to(samples.device) @ power).transpose(-1, -2)
+
+
+def decibels(power: Tensor) -> Tensor:
+    """10 log10 of power (..., 64) with the floor at -100 dB."""
+    return 10.0 * power.clamp_min(FLOOR).log10()
+
+
+def sounding(levels: Tensor) -> Tensor:
+    """Which frames hold sound: (T,) bool of mel levels (T, 64) in dB."""
+    loudness = levels.amax(1)
+    return (loudness >= loudness.max() - RANGE_DB) & (loudness >= LEAST_DB)
+
+
+def normalise(levels: Tensor, active: Tensor) -> Tensor:
+    """Levels without the recording's own loudness and microphone colour.
+
+    The mean of every band over the sounding frames is taken away by half (all of it would take the voice away too), the rest of the
+    clip's mean level wholly, and the result is divided by the spread of the sounding frames.
+
+    Args:
+        levels: (T, 64) float32 in dB.
+        active: (T,) bool, at least one True.
+
+    Returns:
+        (T, 64) float32, about zero mean and unit variance over sounding frames, not below -4.
+    """
+    heard = levels[active]
+    colour = heard.mean(0)
+    centre = 0.5 * (colour + colour.mean())
+    spread = (heard - centre).square().mean().sqrt().clamp_min(1.0)
+    return ((levels - centre) / spread).clamp_min(-4.0)
