@@ -1,0 +1,129 @@
+"""The command line. Each command is a module of this package and is imported only when it is called.
+
+Exit status: 0 for success, 1 where a file could not be read or written, 2 for a mistake in the command line, the recipe, a
+plugin, weights or labels, 70 for a defect of affectkit, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from traceback import extract_tb, print_exception
+from typing import Any
+
+import click
+
+import affectkit
+from affectkit.cli.options import PluginChoice, Settings, block_option, debug_option, folder_option, settings
+from affectkit.errors import AffectKitError, MediaError, Problems, StoreError, did_you_mean
+
+COMMANDS = ("plugins",)
+"""The commands of affectkit itself, in the order of ``--help``: each is the function of its name in the module of its name."""
+
+
+class Program(click.Group):
+    """The group of all commands: affectkit's own, imported when called, and those of plugins, loaded when needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the commands; loads the plugins."""
+        return [*COMMANDS, *sorted(settings(ctx).plugins.registry.commands())]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name; loads the plugins where it is not one of affectkit's own."""
+        command: click.Command | None
+        if cmd_name in COMMANDS:
+            command = getattr(import_module(f"affectkit.cli.{cmd_name}"), cmd_name)
+        else:
+            command = settings(ctx).plugins.registry.commands().get(cmd_name)
+        if command is not None:
+            _add_debug(command)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with a message that offers the nearest command."""
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            if Path(name).exists():
+                raise click.UsageError(f"there is no command {name!r}. To analyse that file: affectkit run {name}", ctx)
+            raise click.UsageError(f"there is no command {name!r}. {did_you_mean(name, self.list_commands(ctx))}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Runs a command and ends the process with its exit status; every error is shown here and nowhere else."""
+        own = extra.setdefault("obj", Settings())
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        try:
+            result = super().main(args, prog_name or "affectkit", complete_var, standalone_mode=False, **extra)
+            status = result if isinstance(result, int) and not isinstance(result, bool) else 0
+        except (click.Abort, KeyboardInterrupt) as stop:
+            status = _show_stop(stop)
+        except click.ClickException as error:
+            error.show()
+            status = error.exit_code
+        except Exception as error:
+            if own.debug:
+                print_exception(error)
+            status = _show(error, own.debug)
+        sys.exit(status)
+
+
+def _show(error: Exception, debug: bool) -> int:
+    """Says what went wrong on standard error, in a sentence, and gives the exit status."""
+    if isinstance(error, AffectKitError):
+        count = f"{len(error.problems)} problems:\n" if isinstance(error, Problems) else ""
+        click.echo(f"Error: {count}{error}", err=True)
+        return 1 if isinstance(error, MediaError | StoreError) else 2
+    place = extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split())
+    click.echo(
+        f"Error: {type(error).__name__}{': ' if text else ''}{text} (in {Path(place.filename).name}, line {place.lineno}). "
+        f"affectkit did not expect this; {'the traceback is above' if debug else 'run again with --debug for the traceback'}.",
+        err=True,
+    )
+    return 70
+
+
+def _show_stop(stop: BaseException) -> int:
+    """Says that the user stopped the program; a command may raise KeyboardInterrupt with a sentence of its own."""
+    cause = stop.__cause__ if isinstance(stop, click.Abort) else stop
+    if isinstance(cause, KeyboardInterrupt):
+        click.echo(str(cause) or "Stopped by Ctrl-C.", err=True)
+        return 130
+    click.echo("Stopped.", err=True)
+    return 1
+
+
+def _add_debug(command: click.Command) -> None:
+    if not any("--debug" in parameter.opts for parameter in command.params):
+        command.params.append(debug_option())
+    if isinstance(command, click.Group):
+        for member in command.commands.values():
+            _add_debug(member)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(affectkit.__version__, prog_name="affectkit")
+@block_option
+@folder_option(envvar="AFFECTKIT_PLUGINS_DIR")
+@click.pass_context
+def cli(context: click.Context, blocked: tuple[str, ...], folder: Path | None) -> None:
+    """From a video to basic and compound expressions."""
+    settings(context).plugins = PluginChoice(blocked, folder)
+
+
+cli.params.append(debug_option())
+
+
+def main() -> None:
+    """Entry point of the program ``affectkit``."""
+    cli.main()
