@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from affectkit.errors import PluginError
+from affectkit.errors import CheckpointError, PluginError, did_you_mean
 from affectkit.labels import BASIC8, COMPOUND7, LabelSet
 
 if TYPE_CHECKING:
@@ -210,6 +210,8 @@ class Checkpoint:
         labels: label set of the network's output, where it has one.
         mean: channel means in the range of the input.
         std: channel standard deviations in the range of the input.
+        also: other paths where the file may be already, for instance where the library that made it keeps its downloads;
+            ``~/.cache`` stands for the user's cache folder.
     """
 
     uri: str
@@ -219,6 +221,7 @@ class Checkpoint:
     labels: LabelSet | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -234,6 +237,7 @@ class Component(ABC):
         Options: frozen dataclass of its options; the recipe's unknown keys are errors.
         checkpoints: its weights by tag; where ``Options`` has a field ``checkpoint``, that field chooses the tag (or is a path).
         requires: packages that it imports when it loads and that the plugin's distribution does not depend on.
+        id: ``plugin/name`` once it is part of a run, until then its name; for messages.
     """
 
     name: ClassVar[str] = ""
@@ -243,14 +247,22 @@ class Component(ABC):
 
     def __init__(self, options: Any = None) -> None:
         self.options: Any = self.Options() if options is None else options
+        self.id = self.name or type(self).__name__
 
     def used_checkpoints(self) -> Mapping[str, Checkpoint]:
-        """The weights that this component will load with its options, by tag."""
+        """The weights that this component will load with its options, by tag.
+
+        Raises:
+            CheckpointError: where the option ``checkpoint`` is neither a tag nor a file.
+        """
         chosen = getattr(self.options, "checkpoint", None)
         if chosen is None:
             return self.checkpoints
         if chosen in self.checkpoints:
             return {chosen: self.checkpoints[chosen]}
+        if not any(mark in str(chosen) for mark in "/\\:") and not Path(chosen).is_file():
+            known = did_you_mean(str(chosen), self.checkpoints) if self.checkpoints else "Give the path of a file."
+            raise CheckpointError(f"{self.id} has no checkpoint {str(chosen)!r}, and there is no file of that name. {known}")
         return {"given": Checkpoint(uri=str(chosen), licence="as given by the user")}
 
     def weights(self) -> Path:
@@ -264,10 +276,9 @@ class Component(ABC):
 
         used = self.used_checkpoints()
         if len(used) != 1:
-            raise PluginError(
-                f"{type(self).__name__} uses {len(used)} checkpoints; resolve them one by one with affectkit.checkpoints.resolve"
-            )
-        return checkpoints.resolve(next(iter(used.values())))
+            raise PluginError(f"{self.id} uses {len(used)} checkpoints; resolve them one by one with affectkit.checkpoints.resolve")
+        option = "checkpoint" if hasattr(self.options, "checkpoint") else None
+        return checkpoints.resolve(next(iter(used.values())), owner=self.id, option=option)
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Loads weights onto ``device``; called once, before the first batch. ``dtype`` is the precision of forward passes."""

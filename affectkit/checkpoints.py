@@ -1,0 +1,429 @@
+"""Weights: where they are, whether they are the right ones, how they get here, and what is inside.
+
+A checkpoint is named by a URI: ``package:affectkit_mini/weights/face.safetensors`` (inside an installed package), a path,
+``https://...``, or ``hf:org/name@revision/file`` (Hugging Face). Nothing is downloaded unless :func:`resolve` is told to
+fetch, and never where ``AFFECTKIT_OFFLINE=1``. Files are safetensors, or ``.pt`` files that hold nothing but tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from affectkit.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+    from affectkit.components import Checkpoint
+
+Kind = Literal["package", "path", "url", "hf"]
+Progress = Callable[[int, int | None], None]
+"""Is told how many bytes have come and how many there are, ``None`` where the server does not say."""
+
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
+NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts keep the tensors of a .pt file
+HUGGING_FACE = "https://huggingface.co"
+CHUNK = 1 << 20  # bytes read at once
+TIMEOUT = 30.0  # seconds without an answer from a server
+SHOWN = 5  # keys of one kind named in a message
+
+_HF = re.compile(r"hf:(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<file>.+)")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A URI taken apart.
+
+    Attributes:
+        kind: where the file lives.
+        name: its file name.
+        places: where it is looked for on this machine, in order.
+        target: where a download puts it, ``None`` where there is nothing to download.
+        url: where it comes from, ``""`` where it cannot be downloaded.
+    """
+
+    kind: Kind
+    name: str
+    places: tuple[Path, ...]
+    target: Path | None = None
+    url: str = ""
+
+
+def cache_folder() -> Path:
+    """Where downloads go: ``AFFECTKIT_CACHE``, or ``affectkit`` in the user's cache folder."""
+    given = os.environ.get("AFFECTKIT_CACHE")
+    return Path(given).expanduser() if given else _user_cache() / "affectkit"
+
+
+def offline() -> bool:
+    """Whether ``AFFECTKIT_OFFLINE`` forbids downloads."""
+    return os.environ.get("AFFECTKIT_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+
+
+def address(checkpoint: Checkpoint) -> Address:
+    """Where the file of a checkpoint may be, and where it comes from.
+
+    Raises:
+        CheckpointError: where the URI cannot be understood.
+    """
+    uri = checkpoint.uri
+    also = tuple(_expand(place) for place in checkpoint.also)
+    scheme = uri.partition(":")[0]
+    if scheme == "package":
+        return _in_package(uri)
+    if scheme == "hf":
+        return _on_hugging_face(uri, also)
+    if scheme in ("https", "http"):
+        if scheme == "http" and checkpoint.sha256 is None:
+            raise CheckpointError(f"{uri} is not encrypted and its digest is not known; give its sha256, or use https")
+        name = PurePosixPath(uri.split("?")[0].split("#")[0]).name or "weights"
+        folder = cache_folder() / (checkpoint.sha256 or hashlib.sha256(uri.encode()).hexdigest())[:16]
+        return Address("url", name, (folder / name, *also), folder / name, uri)
+    if "://" in uri:
+        raise CheckpointError(f"{uri} cannot be read; weights come from package:, https://, hf: or a path")
+    path = _expand(uri.removeprefix("file:"))
+    return Address("path", path.name, (path, *also))
+
+
+def local(checkpoint: Checkpoint) -> Path | None:
+    """The file on this machine, unchecked; ``None`` where it is not here."""
+    return next((place for place in address(checkpoint).places if place.is_file()), None)
+
+
+def resolve(
+    checkpoint: Checkpoint,
+    *,
+    fetch: bool = False,
+    owner: str = "",
+    option: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """The local file of a checkpoint, with its digest checked.
+
+    Args:
+        checkpoint: what is wanted.
+        fetch: whether it may be downloaded where it is not here.
+        owner: id of the component that wants it, for messages.
+        option: the component's option that takes a local file, for messages.
+        progress: is told how far a download has come.
+
+    Raises:
+        CheckpointError: where it is absent, damaged, or cannot be downloaded; the message says what to do.
+    """
+    found = address(checkpoint)
+    damaged = None
+    for place in found.places:
+        if not place.is_file():
+            continue
+        digest = sha256(place)
+        if checkpoint.sha256 is None or digest == checkpoint.sha256:
+            return place
+        damaged = damaged or (place, digest)
+    if fetch and found.url:
+        return _fetch(checkpoint, found, owner, progress)
+    if damaged:
+        raise CheckpointError(
+            f"{_for(owner)}{damaged[0]} is damaged or another version: its sha256 is {damaged[1]}, "
+            f"expected {checkpoint.sha256}. {_remedy(found, owner, option)}"
+        )
+    looked = " and ".join(str(place) for place in found.places)
+    raise CheckpointError(f"{_for(owner)}the weights {found.name} are not here (looked for {looked}). {_remedy(found, owner, option)}")
+
+
+def record(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
+    """What ``run.json`` says about weights that were used."""
+    return {
+        "uri": checkpoint.uri,
+        "file": path.name,
+        "sha256": sha256(path),
+        "licence": checkpoint.licence,
+        "source": checkpoint.source,
+        "bytes": path.stat().st_size,
+    }
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file, computed once per process as long as its size and time of change stay the same.
+
+    Raises:
+        CheckpointError: where it cannot be read.
+    """
+    try:
+        stat = path.stat()
+        return _digest(path, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a file, on the CPU.
+
+    Args:
+        path: safetensors, or a ``.pt``, ``.pth``, ``.bin`` or ``.ckpt`` file that holds tensors, alone or under ``state_dict``,
+            ``model_state_dict`` or ``model``. Python objects in such a file are never built.
+
+    Raises:
+        CheckpointError: where the file is absent, damaged, of another kind, or holds more than tensors.
+    """
+    if path.suffix not in SUFFIXES:
+        raise CheckpointError(f"{path} is not a file of weights that can be read; expected {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise CheckpointError(f"there is no file of weights at {path}")
+    return _torch_tensors(path) if path.suffix in TORCH_SUFFIXES else _safe_tensors(path)
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """The text that a safetensors file carries beside its tensors.
+
+    Raises:
+        CheckpointError: where the file is absent or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Writes a safetensors file in one step: it is there in full, or as it was before.
+
+    Raises:
+        CheckpointError: where it cannot be written.
+    """
+    from safetensors.torch import save
+
+    # Clones, because safetensors refuses tensors that share memory (tied weights).
+    content = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, dict(metadata or {}))
+    with _replacing(path) as file:
+        file.write(content)
+
+
+def load_strict(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Loads tensors into a module that must have exactly these parameters and buffers.
+
+    Args:
+        module: the network.
+        tensors: its state.
+        path: where the tensors come from, for messages.
+
+    Raises:
+        CheckpointError: listing what is missing, unexpected, or of another shape.
+    """
+    wanted = module.state_dict()
+    shapes = [
+        f"{name} {tuple(tensors[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    lists = {
+        "missing": [name for name in wanted if name not in tensors],
+        "unexpected": [name for name in tensors if name not in wanted],
+        "of another shape": shapes,
+    }
+    problems = [f"{len(names)} {what}: {_some(names)}" for what, names in lists.items() if names]
+    if problems:
+        raise CheckpointError(
+            f"{path} does not fit {type(module).__name__} ({len(wanted)} tensors); {'; '.join(problems)}. "
+            "Is it the checkpoint of this model?"
+        )
+    module.load_state_dict(dict(tensors), strict=True)
+
+
+def _in_package(uri: str) -> Address:
+    package, _, inside = uri.removeprefix("package:").partition("/")
+    if not package.isidentifier() or not inside:
+        raise CheckpointError(f"{uri} names no file in a package; write package:affectkit_mini/weights/face.safetensors")
+    spec = find_spec(package)  # of a top-level package: finds it without running its code
+    if spec is None or not spec.submodule_search_locations:
+        raise CheckpointError(f"the package {package} is not installed, which holds the weights {inside}; install it with pip")
+    places = tuple(Path(folder, inside) for folder in spec.submodule_search_locations)
+    return Address("package", places[0].name, places)
+
+
+def _on_hugging_face(uri: str, also: tuple[Path, ...]) -> Address:
+    match = _HF.fullmatch(uri)
+    if match is None or ".." in match["file"].split("/"):
+        raise CheckpointError(f"{uri} names no file on Hugging Face; write hf:organisation/name@revision/file")
+    repo, revision, file = match["repo"], match["revision"] or "main", match["file"]
+    target = cache_folder() / "hf" / repo / revision / file
+    hub = _hub_cache() / f"models--{repo.replace('/', '--')}"
+    ref = hub / "refs" / revision  # a branch or tag points to a commit; a commit is its own folder
+    commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
+    endpoint = os.environ.get("HF_ENDPOINT", HUGGING_FACE).rstrip("/")
+    url = f"{endpoint}/{repo}/resolve/{revision}/{file}"
+    return Address("hf", PurePosixPath(file).name, (target, *also, hub / "snapshots" / commit / file), target, url)
+
+
+def _hub_cache() -> Path:
+    """Where the Hugging Face libraries keep their downloads."""
+    if given := os.environ.get("HF_HUB_CACHE"):
+        return Path(given).expanduser()
+    home = os.environ.get("HF_HOME")
+    return (Path(home).expanduser() if home else _user_cache() / "huggingface") / "hub"
+
+
+def _user_cache() -> Path:
+    given = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
+    return Path(given).expanduser() if given else Path.home() / ".cache"
+
+
+def _expand(place: str) -> Path:
+    """A path with ``~``, and with ``~/.cache`` as the user's cache folder."""
+    if place.startswith("~/.cache/"):
+        return _user_cache() / place.removeprefix("~/.cache/")
+    return Path(place).expanduser()
+
+
+def _fetch(checkpoint: Checkpoint, found: Address, owner: str, progress: Progress | None) -> Path:
+    target = found.target
+    by_hand = f"By hand: download {found.url} and put it at {target}"
+    if target is None:
+        raise CheckpointError(f"{_for(owner)}there is nothing to download for {checkpoint.uri}")
+    if offline():
+        raise CheckpointError(f"{_for(owner)}AFFECTKIT_OFFLINE is set, so {found.name} is not downloaded. {by_hand}")
+    if found.kind == "hf" and os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        raise CheckpointError(f"{_for(owner)}HF_HUB_OFFLINE is set, so {found.name} is not downloaded. {by_hand}")
+    with _replacing(target) as file:
+        digest = _download(found.url, file, progress, f"{_for(owner)}{found.name} could not be downloaded", by_hand)
+        if checkpoint.sha256 is not None and digest != checkpoint.sha256:
+            raise CheckpointError(
+                f"{_for(owner)}what came from {found.url} is not {found.name}: its sha256 is {digest}, expected {checkpoint.sha256}. "
+                f"Nothing was kept; a proxy or a login page may have answered. {by_hand}"
+            )
+    return target
+
+
+def _download(url: str, file: IO[bytes], progress: Progress | None, failed: str, by_hand: str) -> str:
+    """Copies a URL into a file and gives its sha256."""
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    digest = hashlib.sha256()
+    received = 0
+    request = Request(url, headers={"User-Agent": "affectkit"})
+    if url.startswith(f"{HUGGING_FACE}/") and (token := os.environ.get("HF_TOKEN")):
+        request.add_unredirected_header("Authorization", f"Bearer {token}")  # the files themselves come from other hosts
+    try:
+        with urlopen(request, timeout=TIMEOUT) as answer:
+            length = answer.headers.get("Content-Length")
+            total = int(length) if length else None
+            while chunk := answer.read(CHUNK):
+                received += len(chunk)
+                digest.update(chunk)
+                _write(file, chunk)
+                if progress:
+                    progress(received, total)
+    except HTTPError as error:
+        terms = " Accept its terms there and set HF_TOKEN." if error.code in (401, 403) and url.startswith(HUGGING_FACE) else ""
+        raise CheckpointError(f"{failed}: {url} answered {error.code} {error.reason}.{terms} {by_hand}") from None
+    except (OSError, HTTPException, ValueError) as error:
+        raise CheckpointError(f"{failed}: {getattr(error, 'reason', None) or error} ({url}). {by_hand}") from None
+    if total is not None and received != total:
+        raise CheckpointError(f"{failed}: the connection ended after {received} of {total} bytes. Try again. {by_hand}")
+    return digest.hexdigest()
+
+
+def _write(file: IO[bytes], chunk: bytes) -> None:
+    try:
+        file.write(chunk)
+    except OSError as error:  # apart from errors of the network, which are OSErrors too
+        raise CheckpointError(f"{file.name} cannot be written: {error.strerror}; nothing was kept") from None
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file under a temporary name, renamed to ``path`` where all went well and removed where it did not."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            yield file
+        temporary.replace(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written: {error.strerror}; nothing was kept") from None
+    finally:
+        with suppress(OSError):  # already renamed, or a folder that cannot be written
+            temporary.unlink()
+
+
+def _safe_tensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def _torch_tensors(path: Path) -> dict[str, torch.Tensor]:
+    import pickle
+
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path} holds Python objects beside its tensors, or is damaged; objects are never loaded. "
+            "Save its state_dict as safetensors where it was made, or fetch it again"
+        ) from None
+    except (EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
+        raise _damaged(path, error) from None
+    for key in ("", *NESTED):
+        inner = content if not key else content.get(key) if isinstance(content, dict) else None
+        if isinstance(inner, dict) and inner and all(isinstance(value, torch.Tensor) for value in inner.values()):
+            return dict(inner)
+    holds = f"keys {_some([str(key) for key in content])}" if isinstance(content, dict) else type(content).__name__
+    raise CheckpointError(f"{path} holds no tensors by name, alone or under {', '.join(NESTED)}; it holds {holds}")
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    if isinstance(error, FileNotFoundError):
+        return CheckpointError(f"there is no file of weights at {path}")
+    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return CheckpointError(f"{path} is damaged or not a file of weights ({first[:160]}); fetch it again")
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, size: int, changed: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _for(owner: str) -> str:
+    return f"{owner}: " if owner else ""
+
+
+def _remedy(found: Address, owner: str, option: str | None) -> str:
+    """What to do about weights that are absent or damaged."""
+    if found.kind == "package":
+        return "They are part of an installed package; install the plugin again"
+    give = f"--set components.{owner}.{option}=/path/to/{found.name}" if owner and option else ""
+    if not found.url:
+        return f"Give the right file with {give}" if give else "Give the right file"
+    get = f"Get them with 'affectkit weights fetch {owner}'" if owner else f"Download them from {found.url} to {found.target}"
+    return f"{get}{f', or give a local file: {give}' if give else ''}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
