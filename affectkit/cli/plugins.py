@@ -171,9 +171,9 @@ def _needs(needs: Needs | str) -> list[str] | str:
 
 
 def _call_text(item: Any) -> str:
-    """A declaration as one would write it, without the fields that are left at their default."""
-    given = [f"{f.name}={getattr(item, f.name)!r}" for f in fields(item) if getattr(item, f.name) != f.default]
-    return f"{type(item).__name__}({', '.join(given)})"
+    """A declaration as one would write it, without what is not asked for."""
+    asked = [(field.name, getattr(item, field.name)) for field in fields(item)]
+    return f"{type(item).__name__}({', '.join(f'{name}={value!r}' for name, value in asked if value not in (None, 0.0))})"
 
 
 def _option(item: Field[Any]) -> dict[str, Any]:
