@@ -1,0 +1,516 @@
+"""Faces: what a detector found, who is who from frame to frame, and the crops that modalities get.
+
+Boxes are x0, y0, x1, y1 in pixels of the frame, times are seconds. A :class:`Tracker` follows faces over the sampled
+frames of one medium; a :class:`FaceStore` cuts the crops at once and keeps them while their windows are open.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from affectkit.components import Evidence, Input, Sampling
+from affectkit.errors import PluginError
+from affectkit.media import Span
+
+OVERLAP = 0.3  # a face is the same face where its boxes of two sampled frames overlap by this much
+REACH = 0.8  # or where its centre moved by less than this share of its side: a fast head at 5 frames a second
+RESIZE = 1.6  # and then its side must not change by more than this factor
+MAX_GAP = 1.0  # seconds that a subject may be out of sight without becoming another one
+MAX_TRACKS = 16
+AS_PRESENT = 0.8  # subjects that reach this share of the highest presence count as equally present; the larger face is first
+UNKNOWN_FPS = 25.0  # frames per second where a stride is asked of a medium that does not say its rate
+EPS = 1e-6  # seconds; time stamps that differ by less are the same
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The faces of one frame, as parallel arrays.
+
+    Attributes:
+        boxes: (K, 4) float32 x0, y0, x1, y1 in pixels of the frame; they may reach over its edge.
+        scores: (K,) float32 in [0, 1].
+        landmarks: (K, P, 2) float32 x, y in pixels of the frame, or ``None`` where the detector has none.
+
+    >>> found = Detections(np.array([[10, 10, 50, 60], [0, 0, 8, 8]]), np.array([0.9, 0.4]))
+    >>> len(found), found.area
+    (2, array([2000.,   64.], dtype=float32))
+    >>> len(found[found.scores > 0.5])
+    1
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    landmarks: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        boxes, scores = np.asarray(self.boxes, dtype=np.float32), np.asarray(self.scores, dtype=np.float32)
+        if boxes.ndim != 2 or boxes.shape[1] != 4:
+            raise PluginError(f"boxes of faces must have the shape (K, 4), found {boxes.shape}")
+        if scores.shape != boxes.shape[:1]:
+            raise PluginError(f"{len(boxes)} boxes of faces need scores of the shape ({len(boxes)},), found {scores.shape}")
+        if not np.isfinite(boxes).all() or (boxes[:, 2:] <= boxes[:, :2]).any():
+            raise PluginError("boxes of faces must be finite x0, y0, x1, y1 with x0 < x1 and y0 < y1; did the detector return widths?")
+        if not ((scores >= 0) & (scores <= 1)).all():
+            raise PluginError(f"scores of faces must be in [0, 1], found {scores.tolist()}")
+        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "scores", scores)
+        if self.landmarks is not None:
+            landmarks = np.asarray(self.landmarks, dtype=np.float32)
+            if landmarks.ndim != 3 or landmarks.shape[0] != len(boxes) or landmarks.shape[2] != 2:
+                raise PluginError(f"landmarks of {len(boxes)} faces must have the shape ({len(boxes)}, P, 2), found {landmarks.shape}")
+            object.__setattr__(self, "landmarks", landmarks)
+
+    @classmethod
+    def empty(cls) -> Detections:
+        """No face.
+
+        >>> len(Detections.empty())
+        0
+        """
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+
+    @classmethod
+    def from_evidence(cls, evidence: Evidence) -> Detections:
+        """What a provider of kind ``"faces"`` returned for one frame; nothing where it has no evidence.
+
+        Raises:
+            PluginError: where boxes or scores are absent or have the wrong shape.
+        """
+        if not evidence.valid:
+            return cls.empty()
+        missing = [name for name in ("boxes", "scores") if evidence.data.get(name) is None]
+        if missing:
+            raise PluginError(f"evidence of faces needs boxes and scores, found {sorted(evidence.data)} without {' and '.join(missing)}")
+        return cls(evidence.data["boxes"], evidence.data["scores"], evidence.data.get("landmarks"))
+
+    def to_evidence(self) -> Evidence:
+        """What a provider of kind ``"faces"`` returns for one frame."""
+        if not len(self):
+            return Evidence.none("faces", "no face")
+        data = {"boxes": self.boxes, "scores": self.scores}
+        return Evidence("faces", data if self.landmarks is None else {**data, "landmarks": self.landmarks})
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: Any) -> Detections:
+        """Some of the faces: an index, a slice, or an array of indices or booleans."""
+        if isinstance(index, int | np.integer):
+            index = [index]
+        return Detections(self.boxes[index], self.scores[index], None if self.landmarks is None else self.landmarks[index])
+
+    @property
+    def area(self) -> np.ndarray:
+        """(K,) float32 square pixels."""
+        return (self.boxes[:, 2] - self.boxes[:, 0]) * (self.boxes[:, 3] - self.boxes[:, 1])
+
+    @property
+    def side(self) -> np.ndarray:
+        """(K,) float32 longer side of each box in pixels."""
+        return (self.boxes[:, 2:] - self.boxes[:, :2]).max(axis=1, initial=0.0)
+
+    @property
+    def centre(self) -> np.ndarray:
+        """(K, 2) float32 x, y of each box's centre in pixels."""
+        return (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of every box of ``a`` with every box of ``b``.
+
+    Args:
+        a: (K, 4) x0, y0, x1, y1 in pixels.
+        b: (L, 4) likewise.
+
+    Returns:
+        (K, L) float64 in [0, 1]; 0 for boxes without area.
+
+    >>> iou(np.array([[0, 0, 2, 2]]), np.array([[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6]])).round(3)
+    array([[1.   , 0.333, 0.   ]])
+    """
+    a, b = np.asarray(a, dtype=np.float64)[:, None], np.asarray(b, dtype=np.float64)[None]
+    sides = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0)
+    shared = sides.prod(axis=-1)
+    union = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[..., 2:] - b[..., :2]).prod(axis=-1) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+# tracking
+
+
+@dataclass
+class _Track:
+    """An open track: its id, where and when it was last seen, and in which of the tracker's frames."""
+
+    id: int
+    face: Detections
+    time: float
+    frame: int
+
+
+class Tracker:
+    """Gives the faces of consecutive sampled frames the ids of subjects, frame by frame.
+
+    A face continues the track whose last box it overlaps, or, for a fast head, whose centre is near. A track ends where it
+    is out of sight for longer than ``max_gap`` seconds, and all tracks end at a cut: who is seen after it is a new subject.
+
+    Args:
+        max_gap: seconds that a subject may be out of sight; one sampled frame without it never ends a track by itself.
+        max_tracks: tracks open at the same time; the largest faces are followed.
+
+    Attributes:
+        dropped: faces that got no track because there were too many.
+        cuts: times at which a new shot began, in seconds.
+
+    >>> tracker, frame = Tracker(), np.zeros((90, 160, 3), np.uint8)
+    >>> tracker.update(0.0, frame, Detections(np.array([[10, 10, 40, 40], [80, 10, 130, 70]]), np.array([0.9, 0.8])))
+    array([1, 0])
+    >>> tracker.update(0.2, frame, Detections(np.array([[82, 12, 132, 72]]), np.array([0.9])))
+    array([0])
+    """
+
+    def __init__(self, max_gap: float = MAX_GAP, max_tracks: int = MAX_TRACKS) -> None:
+        self.max_gap = max_gap
+        self.max_tracks = max_tracks
+        self.dropped = 0
+        self.cuts: list[float] = []
+        self._open: list[_Track] = []
+        self._frames = 0
+        self._next_id = 0
+        self._look: _Look | None = None
+
+    def update(self, time: float, image: np.ndarray, detections: Detections) -> np.ndarray:
+        """The subjects of one sampled frame.
+
+        Args:
+            time: seconds, later than that of the frame before.
+            image: (H, W, 3) uint8 RGB, for finding cuts.
+            detections: its faces.
+
+        Returns:
+            (K,) int64 track ids; new ones count from 0 in order of appearance, larger faces first; -1 where a face is one too many.
+        """
+        look = _Look.of(image)
+        if self._look is not None and look.is_cut_after(self._look):
+            self.cuts.append(time)
+            self._open = []
+        self._look = look
+        self._frames += 1
+        self._open = [t for t in self._open if time - t.time <= self.max_gap + EPS or t.frame == self._frames - 1]
+        ids = np.full(len(detections), -1, dtype=np.int64)
+        for index, track in self._match(detections):
+            ids[index] = track.id
+            track.face, track.time, track.frame = detections[index], time, self._frames
+        new = [index for index in np.argsort(-detections.area, kind="stable") if ids[index] < 0]
+        for index in new:
+            if len(self._open) >= self.max_tracks and not self._make_room(detections.area[index], ids):
+                self.dropped += 1
+                continue
+            ids[index] = self._next_id
+            self._open.append(_Track(self._next_id, detections[int(index)], time, self._frames))
+            self._next_id += 1
+        return ids
+
+    def _match(self, detections: Detections) -> list[tuple[int, _Track]]:
+        """Pairs of face and open track: the best overlaps first, then the nearest centres."""
+        if not self._open or not len(detections):
+            return []
+        boxes = np.concatenate([track.face.boxes for track in self._open])
+        sides = np.concatenate([track.face.side for track in self._open])
+        centres = np.concatenate([track.face.centre for track in self._open])
+        overlap = iou(detections.boxes, boxes)
+        larger = np.maximum(detections.side[:, None], sides[None])
+        smaller = np.minimum(detections.side[:, None], sides[None])
+        moved = np.linalg.norm(detections.centre[:, None] - centres[None], axis=-1) / smaller
+        near = (moved < REACH) & (larger < RESIZE * smaller)
+        costs = np.where(overlap >= OVERLAP, -overlap, np.where(near, moved, np.inf))  # every overlap comes before every distance
+        pairs: list[tuple[int, _Track]] = []
+        while np.isfinite(costs).any():
+            row, column = np.unravel_index(int(costs.argmin()), costs.shape)
+            pairs.append((int(row), self._open[column]))
+            costs[row, :] = costs[:, column] = np.inf
+        return pairs
+
+    def _make_room(self, area: float, ids: np.ndarray) -> bool:
+        """Ends a track that is out of sight, or else the smallest face in sight if it is smaller than ``area``; false where none is."""
+        victim = min(self._open, key=lambda track: (track.frame == self._frames, float(track.face.area[0])))
+        if victim.frame == self._frames:
+            if victim.face.area[0] >= area:
+                return False
+            self.dropped += 1
+            ids[ids == victim.id] = -1
+        self._open.remove(victim)
+        return True
+
+
+HISTOGRAM = 8  # levels per colour
+THUMBNAIL = (32, 18)  # pixels
+CUT_COLOURS = 0.4  # share of the pixels that have to change their colour between two sampled frames of different shots
+CUT_LAYOUT = 0.1  # and by how much, of the range, the small picture has to change on average
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a frame looks like, for telling shots apart: its size, its colours, and the frame at thumbnail size."""
+
+    shape: tuple[int, ...]
+    colours: np.ndarray
+    thumbnail: np.ndarray
+
+    @classmethod
+    def of(cls, image: np.ndarray) -> _Look:
+        import cv2
+
+        small = cv2.resize(image, (4 * THUMBNAIL[0], 4 * THUMBNAIL[1]), interpolation=cv2.INTER_AREA)
+        levels = (small // (256 // HISTOGRAM)).astype(np.int64)
+        colours = np.bincount((levels @ np.array([HISTOGRAM**2, HISTOGRAM, 1])).ravel(), minlength=HISTOGRAM**3) / levels[..., 0].size
+        thumbnail = cv2.resize(small, THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        return cls(image.shape, colours, thumbnail)
+
+    def is_cut_after(self, before: _Look) -> bool:
+        colours = np.abs(self.colours - before.colours).sum() / 2
+        layout = np.abs(self.thumbnail - before.thumbnail).mean()
+        return self.shape != before.shape or bool(colours > CUT_COLOURS and layout > CUT_LAYOUT)
+
+
+# crops
+
+
+def crop(image: np.ndarray, box: np.ndarray, size: int, margin: float = 0.0) -> np.ndarray:
+    """The square around a face, at the size that a model wants.
+
+    Its side is the longer side of the box plus ``margin`` of it on each side, its centre that of the box. What lies outside
+    the picture is filled with the picture's edge.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        box: (4,) x0, y0, x1, y1 in pixels.
+        size: side of the result in pixels.
+        margin: share of the longer side that is added on each side.
+
+    Returns:
+        (size, size, 3) uint8 RGB.
+
+    >>> picture = np.arange(100, dtype=np.uint8).reshape(10, 10, 1).repeat(3, axis=2)
+    >>> crop(picture, np.array([2, 4, 4, 5]), 2)[..., 0]
+    array([[42, 43],
+           [52, 53]], dtype=uint8)
+    """
+    import cv2
+
+    left, top, side = _square(box, margin)
+    height, width = image.shape[:2]
+    if left >= 0 and top >= 0 and left + side <= width and top + side <= height:
+        cut = image[top : top + side, left : left + side]
+    else:
+        rows = np.clip(np.arange(top, top + side), 0, height - 1)
+        columns = np.clip(np.arange(left, left + side), 0, width - 1)
+        cut = image[rows[:, None], columns[None]]
+    if side == size:
+        return np.ascontiguousarray(cut)
+    return cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if size < side else cv2.INTER_LINEAR)
+
+
+def _square(box: np.ndarray, margin: float) -> tuple[int, int, int]:
+    """Left, top and side of the square to cut, in whole pixels."""
+    x0, y0, x1, y1 = (float(edge) for edge in box)
+    side = max(x1 - x0, y1 - y0) * (1 + 2 * margin)
+    pixels = max(1, round(side))
+    return round((x0 + x1 - pixels) / 2), round((y0 + y1 - pixels) / 2), pixels
+
+
+def crop_all(image: np.ndarray, boxes: np.ndarray, size: int, margin: float = 0.0) -> np.ndarray:
+    """The crops of several faces of one picture: (K, size, size, 3) uint8; see :func:`crop`."""
+    return np.stack([crop(image, box, size, margin) for box in boxes]) if len(boxes) else np.zeros((0, size, size, 3), np.uint8)
+
+
+# choosing pictures
+
+
+def within(times: np.ndarray, span: Span) -> np.ndarray:
+    """Which times (N,) lie in a span: (N,) bool; the start counts even where the span has no length."""
+    return ((times >= span.start - EPS) & (times < span.end - EPS)) | (np.abs(times - span.start) <= EPS)
+
+
+def pick(times: np.ndarray, span: Span, wanted: Sampling | Input, native_fps: float | None = None) -> np.ndarray:
+    """Which of the sampled pictures of a span are asked for; never one twice, and fewer where there are fewer.
+
+    ``count`` spreads them evenly over the pictures that there are. ``count`` with ``stride`` takes pictures that many native
+    frames apart, around the one nearest to the span's centre. ``fps`` takes the first picture of each period, with periods
+    counted from time 0, so that overlapping windows choose the same pictures.
+
+    Args:
+        times: (N,) rising seconds.
+        span: the window.
+        wanted: count, stride and fps as in :class:`affectkit.components.Sampling`.
+        native_fps: frames per second of the medium, for ``stride``.
+
+    Returns:
+        (T,) rising int64 indices into ``times``.
+
+    >>> times = np.arange(0, 4, 0.5)
+    >>> pick(times, Span(0, 4), Sampling(count=4)), pick(times, Span(1, 4), Sampling(fps=1)), pick(times, Span(0, 4), Sampling(count=3, stride=25), 25)
+    (array([1, 3, 5, 7]), array([2, 4, 6]), array([2, 4, 6]))
+    """
+    there = np.flatnonzero(within(np.asarray(times, dtype=np.float64), span))
+    if not len(there):
+        return there
+    at = np.asarray(times, dtype=np.float64)[there]
+    if wanted.fps is not None:
+        periods = np.floor(at * wanted.fps + EPS)
+        return there[np.unique(periods, return_index=True)[1]]
+    count = wanted.count or 1
+    if wanted.stride is None:
+        return there if len(there) <= count else there[((np.arange(count) + 0.5) * len(there) / count).astype(np.int64)]
+    step = wanted.stride / (native_fps or UNKNOWN_FPS)
+    middle = at[np.abs(at - (span.start + span.end) / 2).argmin()]
+    places = middle + (np.arange(count) - count // 2) * step
+    distance = np.abs(at[None] - places[:, None])
+    nearest = distance.argmin(axis=1)
+    return there[np.unique(nearest[distance.min(axis=1) <= step / 2 + EPS])]
+
+
+# the store
+
+
+@dataclass(frozen=True)
+class _Face:
+    """One face in one sampled frame, with its crops by (size, margin)."""
+
+    box: np.ndarray
+    score: float
+    landmarks: np.ndarray | None
+    crops: Mapping[tuple[int, float], np.ndarray]
+
+
+@dataclass
+class _Sample:
+    """One sampled frame: its time and the faces in it by track."""
+
+    time: float
+    faces: dict[int, _Face] = field(default_factory=dict)
+
+
+class FaceStore:
+    """The faces of one medium in its open windows, cut as the modalities want them.
+
+    Crops are cut from the full frame when it passes by, one for each size and margin that anybody asked for, so that what
+    one modality sees does not depend on the others. Nothing else of the frame is kept.
+
+    Args:
+        inputs: what is asked for; kinds other than ``"faces"`` are left out.
+        native_fps: frames per second of the medium, for strides.
+    """
+
+    def __init__(self, inputs: Iterable[Input], native_fps: float | None = None) -> None:
+        self.native_fps = native_fps
+        self._cuts = tuple(dict.fromkeys((item.size or 0, item.margin) for item in inputs if item.kind == "faces"))
+        self._samples: deque[_Sample] = deque()
+
+    def __len__(self) -> int:
+        """Number of crops that are kept."""
+        return sum(len(face.crops) for sample in self._samples for face in sample.faces.values())
+
+    def add(self, time: float, image: np.ndarray, detections: Detections, ids: np.ndarray) -> None:
+        """Cuts the faces of one sampled frame.
+
+        Args:
+            time: seconds, later than that of the frame before.
+            image: (H, W, 3) uint8 RGB.
+            detections: its faces.
+            ids: (K,) their tracks, from :meth:`Tracker.update`; -1 leaves a face out.
+        """
+        sample = _Sample(time)
+        for index, track in enumerate(ids):
+            if track >= 0:
+                box = detections.boxes[index]
+                crops = {(size, margin): crop(image, box, size, margin) for size, margin in self._cuts}
+                landmarks = None if detections.landmarks is None else detections.landmarks[index]
+                sample.faces[int(track)] = _Face(box, float(detections.scores[index]), landmarks, crops)
+        self._samples.append(sample)
+
+    def frames_sampled(self, span: Span) -> int:
+        """Number of sampled frames in a span, with and without faces."""
+        return len(self._within(span))
+
+    def subjects(self, span: Span) -> list[tuple[int, float]]:
+        """The tracks in a span and how present each is, the most present first.
+
+        Presence is the sum of a subject's scores over the number of sampled frames. Subjects about as present as the first one
+        (four fifths of it) are ordered by the mean area of their faces, so that of two people who are there all the time the one
+        nearer to the camera is first, and whoever passes by or was found by mistake in a frame is last.
+
+        >>> store, frame = FaceStore([Input("faces", count=4, size=8)]), np.zeros((90, 160, 3), np.uint8)
+        >>> for i in range(4):
+        ...     store.add(i / 4, frame, Detections(np.array([[0, 0, 20, 20], [30, 0, 70, 40]]), np.array([0.8, 0.8])), np.array([0, 1 if i == 2 else -1]))
+        >>> store.subjects(Span(0, 1))
+        [(0, 0.8), (1, 0.2)]
+        """
+        samples = self._within(span)
+        faces: dict[int, list[_Face]] = {}
+        for sample in samples:
+            for track, face in sample.faces.items():
+                faces.setdefault(track, []).append(face)
+        presence = {track: round(sum(face.score for face in seen) / len(samples), 6) for track, seen in faces.items()}
+        area = {track: float(np.mean([np.prod(face.box[2:] - face.box[:2]) for face in seen])) for track, seen in faces.items()}
+        ordered: list[tuple[int, float]] = []
+        left = sorted(presence)
+        while left:
+            enough = AS_PRESENT * max(presence[track] for track in left)
+            best = max((track for track in left if presence[track] >= enough), key=lambda track: (area[track], presence[track], -track))
+            ordered.append((best, presence[best]))
+            left.remove(best)
+        return ordered
+
+    def evidence(self, span: Span, track: int, item: Input) -> Evidence:
+        """The crops of one subject in a span, as ``item`` asks for them.
+
+        Quality: ``face_size``, the median longer side of the boxes in pixels; ``face_score``, the mean score; ``face_share``, the
+        share of the span's sampled frames in which the subject was seen.
+
+        Raises:
+            PluginError: where nobody announced this size and margin when the store was made.
+        """
+        seen = self._seen(span, track)
+        chosen = pick(np.array([time for time, _ in seen]), span, item, self.native_fps)
+        if not len(chosen):
+            return Evidence.none("faces", "no face")
+        return self._evidence([seen[i] for i in chosen], item, len(seen) / self.frames_sampled(span))
+
+    def at(self, track: int, span: Span, item: Input) -> list[tuple[float, Evidence]]:
+        """For frame units: the pictures that :meth:`evidence` has together, one by one with their times."""
+        seen = self._seen(span, track)
+        chosen = pick(np.array([time for time, _ in seen]), span, item, self.native_fps)
+        return [(seen[i][0], self._evidence([seen[i]], item, 1.0)) for i in chosen]
+
+    def forget(self, before: float) -> None:
+        """Drops the frames before a time in seconds, and their crops."""
+        while self._samples and self._samples[0].time < before - EPS:
+            self._samples.popleft()
+
+    def _within(self, span: Span) -> list[_Sample]:
+        inside = within(np.array([sample.time for sample in self._samples]), span)
+        return [sample for sample, keep in zip(self._samples, inside, strict=True) if keep]
+
+    def _seen(self, span: Span, track: int) -> list[tuple[float, _Face]]:
+        return [(sample.time, sample.faces[track]) for sample in self._within(span) if track in sample.faces]
+
+    def _evidence(self, seen: Sequence[tuple[float, _Face]], item: Input, share: float) -> Evidence:
+        cut = (item.size or 0, item.margin)
+        if cut not in self._cuts:
+            known = ", ".join(f"size {size} margin {margin:g}" for size, margin in self._cuts) or "none"
+            raise PluginError(f"no crops of size {item.size} with margin {item.margin:g} were cut; announced were: {known}")
+        faces = [face for _, face in seen]
+        boxes, scores = np.stack([face.box for face in faces]), np.array([face.score for face in faces], dtype=np.float32)
+        data: dict[str, np.ndarray] = {"crops": np.stack([face.crops[cut] for face in faces]), "boxes": boxes, "scores": scores}
+        points = [face.landmarks for face in faces if face.landmarks is not None]
+        if len(points) == len(faces):
+            data["landmarks"] = np.stack(points)
+        side = float(np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1)))
+        quality = {"face_size": side, "face_score": float(scores.mean()), "face_share": share}
+        return replace(Evidence("faces", data), times=np.array([time for time, _ in seen]), quality=quality)
