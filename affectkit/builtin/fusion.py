@@ -1,0 +1,239 @@
+"""``core/mhpf``: the component around :class:`affectkit.builtin.mhpf.MHPF`, and its file of weights.
+
+The file is safetensors with ``head_weights`` (H, M, C) and ``head_combine`` (H,); its header says for which sources and
+labels they were fitted, and how.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from affectkit.builtin.mean import check_labels, normalise_rows
+from affectkit.components import Checkpoint, Fusion, Output, Sources
+from affectkit.errors import CheckpointError, ConfigError
+from affectkit.labels import KNOWN, LabelSet
+
+if TYPE_CHECKING:
+    import torch
+
+    from affectkit.builtin.mhpf import MHPF
+
+Rows = Literal["normalised", "published"]
+
+
+class MHPFFusion(Fusion):
+    """``core/mhpf``: Multi-Head Probability Fusion (Team RAS, 9th ABAW, arXiv 2507.02205), fitted weights per source and class.
+
+    A source that it was fitted for and that is not in the run counts as not valid.
+    """
+
+    name = "mhpf"
+
+    @dataclass(frozen=True)
+    class Options:
+        """Options of ``core/mhpf``.
+
+        Attributes:
+            checkpoint: file of fitted weights: a path, or for instance ``package:affectkit_mini/weights/mhpf.safetensors``.
+            rows: ``"normalised"`` rows sum to 1 over the classes that are said; ``"published"`` leaves them as they are.
+            missing: ``"renormalised"`` shares the weight of what is not valid among what is; ``"published"`` takes it as
+                zeros with their full weight, as the paper's tables did.
+        """
+
+        checkpoint: str | None = None
+        rows: Rows = "normalised"
+        missing: Literal["renormalised", "published"] = "renormalised"
+
+    def __init__(self, options: Any = None) -> None:
+        super().__init__(options)
+        self._model: MHPF | None = None
+        self._record: Mapping[str, Any] = {}
+
+    def used_checkpoints(self) -> Mapping[str, Checkpoint]:
+        """The file of weights, with the licence and source that its record names once it is loaded."""
+        return described(super().used_checkpoints(), self._record)
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Loads the fitted weights; they stay in single precision.
+
+        Raises:
+            ConfigError: where the recipe names none.
+            CheckpointError: where the file is absent, damaged, or for other labels.
+        """
+        if not self.options.checkpoint:
+            raise ConfigError(
+                "core/mhpf is not fitted: the recipe names no weights for it; give components.core/mhpf.checkpoint "
+                "(for instance package:affectkit_mini/weights/mhpf.safetensors), or take --fusion core/mean, which needs none"
+            )
+        fitted = load_mhpf(self.weights(), self.labels)
+        self._model = fitted.model.to(device).eval()
+        self._record = fitted.record
+        self.trained_for = fitted.sources
+
+    def fuse(self, sources: Sources) -> Output:
+        """Fused values (N, C); NaN where no source is valid.
+
+        Raises:
+            ConfigError: where it is not loaded, or was not fitted for one of the sources.
+        """
+        import torch
+
+        if self._model is None or self.trained_for is None:
+            raise ConfigError("core/mhpf is not fitted: load its weights before fusing")
+        check_labels("core/mhpf", sources, self.labels)
+        check_sources("core/mhpf", self.trained_for, sources.names)
+        shape = (len(sources.values), len(self.trained_for), len(self.labels))
+        values = sources.values.new_zeros(shape)
+        valid = torch.zeros(shape, dtype=torch.bool, device=values.device)
+        places = [self.trained_for.index(name) for name in sources.names]
+        values[:, places] = sources.values.where(sources.valid, 0.0)
+        valid[:, places] = sources.valid
+        device = self._model.head_weights.device
+        mask = None if self.options.missing == "published" else valid.to(device)
+        fused = self._model(values.to(device), mask).detach().to(values.device)
+        if mask is None:
+            fused[~valid.any(dim=(1, 2))] = torch.nan
+        return Output({self.labels: fused if self.options.rows == "published" else normalise_rows(fused)})
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Fitted weights and what travels with them.
+
+    Attributes:
+        model: the network.
+        sources: M component ids, in the order of its weights.
+        labels: C labels, in the order of its weights.
+        record: how it was fitted.
+    """
+
+    model: MHPF
+    sources: tuple[str, ...]
+    labels: tuple[str, ...]
+    record: Mapping[str, Any]
+
+
+def check_sources(name: str, trained_for: Iterable[str] | None, sources: Iterable[str]) -> None:
+    """Refuses sources that a fusion was not fitted for; sources of its own that are absent are no problem.
+
+    Args:
+        name: id of the fusion.
+        trained_for: the sources that it was fitted for; ``None`` where it takes any.
+        sources: the sources in the run.
+
+    Raises:
+        ConfigError: showing both sets and what to do.
+
+    >>> check_sources("core/mhpf", ("mini/audio", "mini/text"), ("mini/text",))
+    """
+    if trained_for is None:
+        return
+    known, there = list(trained_for), list(sources)
+    strange = [source for source in there if source not in known]
+    if strange:
+        raise ConfigError(
+            f"{name} was not fitted for {', '.join(strange)}: its weights are for [{', '.join(known)}], the run has [{', '.join(there)}]; "
+            f"leave those sources out, fit weights for this set of sources, or take --fusion core/mean, which needs none"
+        )
+
+
+def save_mhpf(path: Path, model: MHPF, sources: Sequence[str], labels: LabelSet, record: Mapping[str, Any]) -> None:
+    """Writes fitted weights and what must travel with them.
+
+    Args:
+        path: the file, ending in .safetensors.
+        model: the fitted network.
+        sources: M component ids in the order of its weights.
+        labels: the label set of its C classes.
+        record: how it was fitted, as plain data; its ``"licence"`` and ``"source"`` go into the record of a run.
+
+    Raises:
+        ConfigError: where sources or labels do not match the network.
+    """
+    from safetensors.torch import save_file
+
+    if (model.num_sources, model.num_classes) != (len(set(sources)), len(labels)) or len(set(sources)) < len(sources):
+        raise ConfigError(
+            f"the network fuses {model.num_sources} sources of {model.num_classes} classes, "
+            f"found {len(sources)} sources [{', '.join(sources)}] and {len(labels)} classes of {labels.name!r}; name each source once"
+        )
+    header = {"sources": list(sources), "labels": list(labels.labels), "record": dict(record)}
+    tensors = {key: value.detach().float().cpu().contiguous() for key, value in model.state_dict().items()}
+    save_file(tensors, str(path), metadata={key: json.dumps(value) for key, value in header.items()})
+
+
+def load_mhpf(path: Path, labels: LabelSet) -> Fitted:
+    """Reads what :func:`save_mhpf` wrote.
+
+    Args:
+        path: the file.
+        labels: the label set that its classes must be.
+
+    Raises:
+        CheckpointError: naming the file and what is wrong with it.
+    """
+    from affectkit.builtin.mhpf import MHPF
+
+    tensors, header = read_tensors(path, ("head_weights", "head_combine"), ("sources", "labels", "record"))
+    sources, found = header["sources"], header["labels"]
+    if isinstance(found, str) and found in KNOWN:
+        found = list(KNOWN[found].labels)
+    if found != list(labels.labels):
+        raise CheckpointError(f"{path} was fitted for the labels {found}, expected {list(labels.labels)}; fit it for these")
+    theta, combine = tensors["head_weights"], tensors["head_combine"]
+    if theta.ndim != 3 or combine.ndim != 1 or len(theta) != len(combine) or theta.shape[2] != len(labels) or 0 in theta.shape:
+        raise CheckpointError(
+            f"{path}: expected head_weights (H, M, {len(labels)}) and head_combine (H,), found {tuple(theta.shape)} and {tuple(combine.shape)}"
+        )
+    if not isinstance(sources, list) or not all(isinstance(s, str) for s in sources) or len(set(sources)) != theta.shape[1]:
+        raise CheckpointError(f"{path}: head_weights has {theta.shape[1]} sources, and its header names {sources}; fit it anew")
+    model = MHPF(theta.shape[1], theta.shape[2], theta.shape[0])
+    model.load_state_dict(tensors)
+    return Fitted(model, tuple(sources), labels.labels, header["record"])
+
+
+def read_tensors(
+    path: Path, names: Sequence[str], keys: Sequence[str], plain: Sequence[str] = ()
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors in single precision and the header of a safetensors file that holds just these.
+
+    Args:
+        path: the file.
+        names: names of its tensors.
+        keys: keys of its header.
+        plain: those whose values are text; the others are JSON.
+
+    Raises:
+        CheckpointError: naming the file, what was expected and what was found.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {error}; get or fit the file again") from error
+    if set(tensors) != set(names) or not set(keys) <= set(metadata):
+        raise CheckpointError(
+            f"{path}: expected the tensors {sorted(names)} and a header with {sorted(keys)}, "
+            f"found the tensors {sorted(tensors)} and a header with {sorted(metadata)}; is it the right file?"
+        )
+    if bad := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
+        raise CheckpointError(f"{path}: {', '.join(bad)} holds numbers that are not finite; fit it anew")
+    try:
+        return tensors, {key: metadata[key] if key in plain else json.loads(metadata[key]) for key in keys}
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path}: its header is not JSON ({error}); fit it anew") from None
+
+
+def described(used: Mapping[str, Checkpoint], record: Mapping[str, Any]) -> dict[str, Checkpoint]:
+    """Checkpoint records with the licence and source that the file's own record names."""
+    return {
+        tag: replace(one, licence=str(record.get("licence", one.licence)), source=str(record.get("source", one.source)))
+        for tag, one in used.items()
+    }
