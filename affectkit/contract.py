@@ -13,6 +13,7 @@ from dataclasses import dataclass, is_dataclass
 from functools import cached_property
 from inspect import getattr_static
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args
 
 from affectkit.components import Checkpoint, Component, Fusion, Head, Modality, Needs, Provider, Scope, Submitter, Unit
@@ -150,7 +151,8 @@ def _check_fusion(what: str, cls: type[Component]) -> None:
 
 def _check_head(what: str, cls: type[Component]) -> None:
     _check_labels(what, cls)
-    _check_type(what, cls, "reads", LabelSet, "a LabelSet")
+    for attribute in ("reads", "speaks"):
+        _check_type(what, cls, attribute, LabelSet | None, "a LabelSet or None")
     source = _declared(cls, "embedding_from")
     if source is not _LATER and source is not None and not isinstance(source, str):
         raise PluginError(f"{what}: embedding_from must be 'plugin/component:name' or None, found {_short(source)}")
@@ -187,7 +189,7 @@ def _check_choice(what: str, cls: type[Component], attribute: str, choices: tupl
         raise PluginError(f"{what}: {attribute} must be one of {', '.join(choices)}; {found}")
 
 
-def _check_type(what: str, cls: type[Component], attribute: str, wanted: type, words: str) -> None:
+def _check_type(what: str, cls: type[Component], attribute: str, wanted: type | UnionType, words: str) -> None:
     value = _declared(cls, attribute)
     if value is not _LATER and not isinstance(value, wanted):
         raise PluginError(f"{what}: {attribute} must be {words}, found {_short(value)}")

@@ -1,4 +1,7 @@
-"""The plugin ``core``: providers, fusions and heads that ship with affectkit, through the same hooks as any plugin."""
+"""The plugin ``core``: providers, fusions and heads that ship with affectkit, through the same hooks as any plugin.
+
+The modules are imported by the hooks, and none of them imports torch before it computes.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,27 @@ from affectkit.api import Fusion, Head, Provider, hookimpl
 @hookimpl
 def affectkit_providers() -> Iterable[type[Provider]]:
     """Faces, words and descriptions."""
-    return []
+    from affectkit.builtin.descriptions import Descriptions
+    from affectkit.builtin.yunet import YuNet
+
+    return [YuNet, Descriptions]
 
 
 @hookimpl
 def affectkit_fusions() -> Iterable[type[Fusion]]:
     """One opinion of several sources."""
-    return []
+    from affectkit.builtin.fusion import MHPFFusion
+    from affectkit.builtin.mean import Mean
+
+    return [Mean, MHPFFusion]
 
 
 @hookimpl
 def affectkit_heads() -> Iterable[type[Head]]:
     """Basic emotions into compound expressions."""
-    return []
+    from affectkit.builtin.blend import Blend
+    from affectkit.builtin.direct import Direct
+    from affectkit.builtin.pfsa import PFSA
+    from affectkit.builtin.ppa import PPA
+
+    return [PPA, PFSA, Direct, Blend]

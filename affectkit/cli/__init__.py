@@ -19,7 +19,7 @@ import affectkit
 from affectkit.cli.options import PluginChoice, Settings, block_option, debug_option, folder_option, settings
 from affectkit.errors import AffectKitError, MediaError, Problems, StoreError, did_you_mean
 
-COMMANDS = ("plugins",)
+COMMANDS = ("run", "plugins")
 """The commands of affectkit itself, in the order of ``--help``: each is the function of its name in the module of its name."""
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields
 from functools import cached_property
 from importlib.util import find_spec
@@ -131,9 +132,9 @@ def story(plugin: Plugin) -> dict[str, Any]:
 def component(entry: Entry) -> dict[str, Any]:
     """What a component declares, as plain data in the order in which it is shown."""
     cls = entry.cls
-    told: dict[str, Any] = {"id": entry.id, "kind": entry.kind, "summary": (cls.__doc__ or "").strip().partition("\n")[0]}
-    for attribute in ("labels", "reads"):
-        if hasattr(cls, attribute):
+    told: dict[str, Any] = {"id": entry.id, "kind": entry.kind, "summary": _first_line(cls)}
+    for attribute in ("labels", "reads", "speaks"):
+        if getattr(cls, attribute, None) is not None:
             told[attribute] = _labels(_declared(cls, attribute))
     if entry.kind == "provider":
         told |= {"evidence": _declared(cls, "kind"), "scope": _declared(cls, "scope")}
@@ -148,6 +149,12 @@ def component(entry: Entry) -> dict[str, Any]:
     told["checkpoints"] = records if isinstance(records, str) else {tag: _checkpoint(record) for tag, record in records.items()}
     told["requires"] = {package: "installed" if _installed(package) else "not installed" for package in cls.requires}
     return told
+
+
+def _first_line(cls: type[Component]) -> str:
+    """The first line of the docstring, without its markup."""
+    line = (cls.__doc__ or "").strip().partition("\n")[0]
+    return re.sub(r"(?::\w+:)?(`+)(.+?)\1", r"\2", line)
 
 
 def _declared(cls: type[Component], attribute: str) -> Any:
@@ -188,6 +195,8 @@ def _option(item: Field[Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
