@@ -4,8 +4,8 @@ Every model here has its own order of emotions, so nothing in affectkit ever ind
 their :class:`LabelSet`, and :func:`project` moves them to another set by name.
 
 Orders: ABAW basic and compound sets as in the ABAW competitions; DFEW, FERV39k, MAFW and AffectNet in the order of the
-S4D annotation files (``*_S4D``, ``AFFECTNET7``), MAFW also in its official order, EmoAffectNet in the order of its
-released weights.
+S4D annotation files; FERV39k and MAFW also in the order of DFER-CLIP's prompts, MAFW also in its official order.
+EmoAffectNet's released weights have the order of ``AFFECTNET7``.
 """
 
 from __future__ import annotations
@@ -61,7 +61,11 @@ class LabelSet:
     pairs: tuple[tuple[str, str], ...] | None = field(default=None)
 
     def __post_init__(self) -> None:
+        if isinstance(self.labels, str):
+            raise LabelError(f"label set {self.name!r} needs a tuple of labels, found the text {self.labels!r}; write ({self.labels!r},)")
         object.__setattr__(self, "labels", tuple(self.labels))
+        if self.pairs is not None:
+            object.__setattr__(self, "pairs", tuple(tuple(pair) for pair in self.pairs))  # lists would make the set unhashable
         if not self.labels:
             raise LabelError(f"label set {self.name!r} has no labels; give at least one")
         doubled = sorted({label for label in self.labels if self.labels.count(label) > 1})
@@ -156,6 +160,9 @@ DFEW7 = LabelSet("dfew7", ("happiness", "sadness", "neutral", "anger", "surprise
 FERV39K7 = LabelSet("ferv39k7", ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"))
 """FERV39k, alphabetical, as S4D and IFDD number it."""
 
+FERV39K7_DFER_CLIP = LabelSet("ferv39k7_dfer_clip", DFEW7.labels)
+"""FERV39k in the order of DFER-CLIP's prompts, which is that of DFEW."""
+
 MAFW11 = LabelSet(
     "mafw11",
     ("anger", "anxiety", "contempt", "disappointment", "disgust", "fear", "happiness", "helplessness", "neutral", "sadness", "surprise"),
@@ -168,13 +175,25 @@ MAFW11_OFFICIAL = LabelSet(
 )
 """MAFW in its official order, as IFDD numbers it."""
 
+MAFW11_DFER_CLIP = LabelSet(
+    "mafw11_dfer_clip",
+    ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear", "contempt", "anxiety", "helplessness", "disappointment"),
+)
+"""MAFW in the order of DFER-CLIP's prompts."""
+
 AFFECTNET7 = LabelSet("affectnet7", ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger"))
 """AffectNet without contempt; also the order of EmoAffectNet's released weights."""
 
 AFFECTNET8 = LabelSet("affectnet8", (*AFFECTNET7.labels, "contempt"))
 """AffectNet with contempt, in the order of its annotation files."""
 
-KNOWN = {s.name: s for s in (BASIC8, BASIC7, COMPOUND7, VA, AU12, DFEW7, FERV39K7, MAFW11, MAFW11_OFFICIAL, AFFECTNET7, AFFECTNET8)}
+KNOWN = {
+    s.name: s
+    for s in (
+        *(BASIC8, BASIC7, COMPOUND7, VA, AU12),
+        *(DFEW7, FERV39K7, FERV39K7_DFER_CLIP, MAFW11, MAFW11_OFFICIAL, MAFW11_DFER_CLIP, AFFECTNET7, AFFECTNET8),
+    )
+}
 """Every label set that ships with affectkit, by name."""
 
 
@@ -242,7 +261,7 @@ def projection(source: LabelSet, target: LabelSet, outside: Outside = "other") -
             column = columns["other"]
         if column is not None:
             matrix[row, column] = 1.0
-    return Projection(source, target, matrix, matrix.any(axis=0), left if outside == "drop" else ())
+    return Projection(source, target, matrix, np.asarray(matrix.any(axis=0)), left if outside == "drop" else ())
 
 
 def projects(source: LabelSet, target: LabelSet) -> bool:
@@ -258,7 +277,7 @@ def project(values: np.ndarray, source: LabelSet, target: LabelSet, outside: Out
     source to that of the target. Columns without support are NaN.
 
     Args:
-        values: (N, source) float array; rows without evidence may be NaN.
+        values: (N, source) float array; rows without evidence may be NaN, and so may single classes that cannot be said.
         source: label set of the values.
         target: label set that is wanted.
         outside: as in :func:`projection`.
@@ -279,9 +298,11 @@ def project(values: np.ndarray, source: LabelSet, target: LabelSet, outside: Out
     mapping = projection(source, target, outside)
     if source.kind == "continuous":
         values = (values - source.low) / (source.high - source.low) * (target.high - target.low) + target.low
-    out = values @ mapping.matrix
+    out = np.zeros((len(values), len(target)))
+    for row, column in zip(*np.nonzero(mapping.matrix), strict=True):  # no matrix product: a class that is NaN must not spoil the others
+        out[:, column] += values[:, row]
     if source.kind == "categorical":
-        total = out.sum(axis=1, keepdims=True)
+        total = np.nansum(out, axis=1, keepdims=True)
         if mapping.dropped:
             out = np.divide(out, total, out=np.full_like(out, np.nan), where=total > 0)
     else:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class Blend(Head):
     """``core/blend``: the weighted mean of the rows of other heads, over those that have evidence; rows sum to 1.
 
-    It knows its heads only by their ids. Whoever builds it looks at ``options.heads``, builds each head with its own options
-    from the recipe, and hands them over with :meth:`set_heads` before ``load``, which loads them. What has to hold of a head
-    before the first frame (``reads``, ``embedding_from``) has to hold of each head in :attr:`heads`.
+    It knows its heads only by their ids. Whoever builds it asks :meth:`blends`, builds each head with its own options from the
+    recipe, and hands them over with :meth:`set_heads` before ``load``, which loads them. Then ``reads``,
+    ``speaks`` and, once loaded, ``embedding_from`` are those of the first of its heads that has any.
 
     ::
 
@@ -55,6 +55,10 @@ class Blend(Head):
         super().__init__(options)
         self.heads: Mapping[str, Head] = {}
 
+    def blends(self) -> tuple[str, ...]:
+        """The ids of the heads that it wants."""
+        return tuple(self.options.heads)
+
     def set_heads(self, heads: Mapping[str, Head]) -> None:
         """Takes the heads that its options name.
 
@@ -76,6 +80,8 @@ class Blend(Head):
             if head.labels != self.labels:
                 raise PluginError(f"core/blend blends heads that give {self.labels.name!r}, and {id} gives {head.labels.name!r}")
         self.heads = {id: heads[id] for id in wanted}
+        self.reads = next((head.reads for head in self.heads.values() if head.reads is not None), None)
+        self.speaks = next((head.speaks for head in self.heads.values() if head.speaks is not None), None)
 
     def used_checkpoints(self) -> Mapping[str, Checkpoint]:
         """The weights of all its heads, by ``head:tag``."""

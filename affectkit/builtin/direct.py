@@ -5,12 +5,19 @@ from __future__ import annotations
 from affectkit.builtin.mean import masked_mean, normalise_rows
 from affectkit.components import Head, Output, Sources
 from affectkit.errors import PluginError
+from affectkit.labels import COMPOUND7
 
 
 class Direct(Head):
-    """``core/direct``: the mean of the sources that speak the compound set themselves; rows sum to 1. It reads no fused values."""
+    """``core/direct``: the mean of the sources that speak the compound set themselves; rows sum to 1. It reads no fused values.
+
+    Attributes:
+        speaks: the label set that at least one modality of the run must speak.
+    """
 
     name = "direct"
+    reads = None
+    speaks = COMPOUND7
 
     def convert(self, fused: Output, sources: Sources) -> Output:
         """Values (N, 7); NaN where none of those sources has evidence.

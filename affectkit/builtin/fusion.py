@@ -51,11 +51,10 @@ class MHPFFusion(Fusion):
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)
         self._model: MHPF | None = None
-        self._record: Mapping[str, Any] = {}
 
     def used_checkpoints(self) -> Mapping[str, Checkpoint]:
-        """The file of weights, with the licence and source that its record names once it is loaded."""
-        return described(super().used_checkpoints(), self._record)
+        """The file of weights, with the licence and source that its own record names."""
+        return described(super().used_checkpoints())
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Loads the fitted weights; they stay in single precision.
@@ -71,7 +70,6 @@ class MHPFFusion(Fusion):
             )
         fitted = load_mhpf(self.weights(), self.labels)
         self._model = fitted.model.to(device).eval()
-        self._record = fitted.record
         self.trained_for = fitted.sources
 
     def fuse(self, sources: Sources) -> Output:
@@ -145,7 +143,7 @@ def save_mhpf(path: Path, model: MHPF, sources: Sequence[str], labels: LabelSet,
     """Writes fitted weights and what must travel with them.
 
     Args:
-        path: the file, ending in .safetensors.
+        path: the file, ending in .safetensors; written in one step.
         model: the fitted network.
         sources: M component ids in the order of its weights.
         labels: the label set of its C classes.
@@ -154,7 +152,7 @@ def save_mhpf(path: Path, model: MHPF, sources: Sequence[str], labels: LabelSet,
     Raises:
         ConfigError: where sources or labels do not match the network.
     """
-    from safetensors.torch import save_file
+    from affectkit.checkpoints import save_tensors
 
     if (model.num_sources, model.num_classes) != (len(set(sources)), len(labels)) or len(set(sources)) < len(sources):
         raise ConfigError(
@@ -162,8 +160,8 @@ def save_mhpf(path: Path, model: MHPF, sources: Sequence[str], labels: LabelSet,
             f"found {len(sources)} sources [{', '.join(sources)}] and {len(labels)} classes of {labels.name!r}; name each source once"
         )
     header = {"sources": list(sources), "labels": list(labels.labels), "record": dict(record)}
-    tensors = {key: value.detach().float().cpu().contiguous() for key, value in model.state_dict().items()}
-    save_file(tensors, str(path), metadata={key: json.dumps(value) for key, value in header.items()})
+    tensors = {key: value.float() for key, value in model.state_dict().items()}
+    save_tensors(path, tensors, {key: json.dumps(value) for key, value in header.items()})
 
 
 def load_mhpf(path: Path, labels: LabelSet) -> Fitted:
@@ -210,14 +208,10 @@ def read_tensors(
     Raises:
         CheckpointError: naming the file, what was expected and what was found.
     """
-    from safetensors import SafetensorError, safe_open
+    from affectkit import checkpoints
 
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors: {error}; get or fit the file again") from error
+    tensors = {key: tensor.float() for key, tensor in checkpoints.load_tensors(path).items()}
+    metadata = checkpoints.metadata(path)
     if set(tensors) != set(names) or not set(keys) <= set(metadata):
         raise CheckpointError(
             f"{path}: expected the tensors {sorted(names)} and a header with {sorted(keys)}, "
@@ -231,9 +225,14 @@ def read_tensors(
         raise CheckpointError(f"{path}: its header is not JSON ({error}); fit it anew") from None
 
 
-def described(used: Mapping[str, Checkpoint], record: Mapping[str, Any]) -> dict[str, Checkpoint]:
-    """Checkpoint records with the licence and source that the file's own record names."""
-    return {
-        tag: replace(one, licence=str(record.get("licence", one.licence)), source=str(record.get("source", one.source)))
-        for tag, one in used.items()
-    }
+def described(used: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
+    """Checkpoint records with the licence and source that the record inside each file names, where the file is here."""
+    from affectkit import checkpoints
+
+    out = {}
+    for tag, checkpoint in used.items():
+        path = checkpoints.local(checkpoint)
+        record = {} if path is None else json.loads(checkpoints.metadata(path).get("record", "{}"))
+        licence, source = record.get("licence", checkpoint.licence), record.get("source", checkpoint.source)
+        out[tag] = replace(checkpoint, licence=str(licence), source=str(source))
+    return out

@@ -42,6 +42,8 @@ class PFSA(Head):
     """
 
     name = "pfsa"
+    reads = None
+    reads = None
 
     @dataclass(frozen=True)
     class Options:
@@ -66,11 +68,10 @@ class PFSA(Head):
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)
         self._prototypes: Tensor | None = None
-        self._record: Mapping[str, Any] = {}
 
     def used_checkpoints(self) -> Mapping[str, Checkpoint]:
-        """The file of prototypes, with the licence and source that its record names once it is loaded."""
-        return described(super().used_checkpoints(), self._record)
+        """The file of prototypes, with the licence and source that its own record names."""
+        return described(super().used_checkpoints())
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Loads the prototypes; they stay in single precision.
@@ -86,7 +87,6 @@ class PFSA(Head):
             )
         found = load_pfsa(self.weights())
         self._prototypes = found.prototypes.to(device)
-        self._record = found.record
         self.embedding_from = found.embedding
 
     def convert(self, fused: Output, sources: Sources) -> Output:
@@ -217,14 +217,14 @@ def save_pfsa(path: Path, prototypes: Tensor, embedding: str, record: Mapping[st
     Raises:
         UsageError: for another shape, or an embedding without its source.
     """
-    from safetensors.torch import save_file
+    from affectkit.checkpoints import save_tensors
 
     if prototypes.ndim != 2 or len(prototypes) != len(EMOTIONS):
         raise UsageError(f"save_pfsa expected prototypes of shape ({len(EMOTIONS)}, D), found {tuple(prototypes.shape)}")
     if not _names_embedding(embedding):
         raise UsageError(f"save_pfsa expected an embedding as 'plugin/component:name', found {embedding!r}")
     header = {"embedding": embedding, "labels": json.dumps(EMOTIONS), "record": json.dumps(dict(record))}
-    save_file({"prototypes": prototypes.detach().float().cpu().contiguous()}, str(path), metadata=header)
+    save_tensors(path, {"prototypes": prototypes.float()}, header)
 
 
 def load_pfsa(path: Path) -> Prototypes:

@@ -52,12 +52,10 @@ class PPA(Head):
         Raises:
             PluginError: where nothing was fused.
         """
-        if self.reads not in fused.values:
+        if BASIC8 not in fused.values:
             there = ", ".join(labels.name for labels in fused.values) or "nothing"
-            raise PluginError(
-                f"core/ppa reads fused values of {self.reads.name!r}, and the fusion gave {there}; choose a fusion for that set"
-            )
-        values = ppa(fused.values[self.reads], self.options.rule)
+            raise PluginError(f"core/ppa reads fused values of {BASIC8.name!r}, and the fusion gave {there}; choose a fusion for that set")
+        values = ppa(fused.values[BASIC8], self.options.rule)
         return Output({self.labels: values if self.options.rows == "published" else normalise_rows(values)})
 
 
