@@ -43,7 +43,6 @@ class PFSA(Head):
 
     name = "pfsa"
     reads = None
-    reads = None
 
     @dataclass(frozen=True)
     class Options:
