@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from affectkit.api import BASIC7, Audio, Clip, Modality, Needs, Output
-from affectkit_mini.records import checkpoint, fill, read_weights
+from affectkit_mini.records import checkpoint, load_network
 
 if TYPE_CHECKING:
     import torch
@@ -44,12 +44,9 @@ class AudioEmotion(Modality):
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         from affectkit_mini.networks import AudioNet
 
-        path = self.weights()
-        weights = read_weights(path)
-        self._temperature = float(weights.settings["temperature"])
         self._net = AudioNet()
-        fill(self._net, weights, path)
-        self._net.eval().to(device)
+        self._temperature = float(load_network(self._net, self.weights())["temperature"])
+        self._net.to(device)
 
     def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:
         import torch

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from affectkit.api import BASIC7, Clip, Evidence, Input, Modality, Needs, Output
-from affectkit_mini.records import checkpoint, fill, read_weights
+from affectkit_mini.records import checkpoint, load_network
 
 if TYPE_CHECKING:
     import torch
@@ -77,12 +77,9 @@ class FaceStatic(Modality):
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         from affectkit_mini.networks import FaceNet
 
-        path = self.weights()
-        weights = read_weights(path)
-        self._temperature = float(weights.settings["temperature"])
         self._net = FaceNet()
-        fill(self._net, weights, path)
-        self._net.eval().to(device)
+        self._temperature = float(load_network(self._net, self.weights())["temperature"])
+        self._net.to(device)
 
     def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:
         faces = _found(clip)
@@ -132,12 +129,10 @@ class FaceDynamic(Modality):
         from affectkit_mini.networks import FaceDynamics, FaceNet
 
         self._net, self._head = FaceNet(), FaceDynamics()
-        for network, tag in ((self._net, "backbone"), (self._head, "head")):
-            path = resolve(self.checkpoints[tag])
-            weights = read_weights(path)
-            fill(network, weights, path)
-            network.eval().to(device)
-        self._temperature = float(weights.settings["temperature"])
+        load_network(self._net, resolve(self.checkpoints["backbone"]))
+        self._temperature = float(load_network(self._head, resolve(self.checkpoints["head"]))["temperature"])
+        self._net.to(device)
+        self._head.to(device)
 
     def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:
         faces = _found(clip)

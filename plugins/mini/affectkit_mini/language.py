@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from affectkit.api import BASIC7, Clip, Input, LabelSet, Modality, Needs, Output
-from affectkit_mini.records import Weights, checkpoint, fill, read_weights
+from affectkit_mini.records import checkpoint, load_network, read_settings
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +17,7 @@ MENTIONED7 = LabelSet("mentioned7", BASIC7.labels, kind="multilabel")
 """Emotions that a text mentions or shows, each with a probability of its own: GoEmotions in the Ekman grouping."""
 
 _WORD = re.compile(r"\w*[^\W\d_]\w*")  # at least one letter
-_MARKUP = re.compile(r"<[^<>]{1,40}>|\{\\[^{}]*\}")  # tags of subtitle files
+_MARKUP = re.compile(r"</?[A-Za-z][^<>]{0,40}>|\{\\[^{}]*\}")  # tags of subtitle files
 
 
 def clean(text: str) -> str:
@@ -47,10 +47,10 @@ class _Language(Modality):
         from affectkit_mini.sentences import load_sentence_model
 
         path = self.weights()
-        self._weights: Weights = read_weights(path)
-        self._head = SentenceHead(**self._weights.settings.get("head", {}))
-        fill(self._head, self._weights, path)
-        self._head.eval().to(device)
+        self._settings = read_settings(path)
+        self._head = SentenceHead(**self._settings.get("head", {}))
+        load_network(self._head, path)
+        self._head.to(device)
         self._sentences = load_sentence_model(device)
 
     def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:
@@ -94,7 +94,7 @@ class TextEmotion(_Language):
         from torch.nn.functional import logsigmoid
 
         logits, embedding = self._read(batch)
-        exponent, thresholds = float(self._weights.settings["exponent"]), self._weights.settings["thresholds"]
+        exponent, thresholds = float(self._settings["exponent"]), self._settings["thresholds"]
         mentioned = logits.sigmoid()
         distribution = (logsigmoid(logits) * exponent).softmax(1)
         notes = [
@@ -125,7 +125,7 @@ class SceneEmotion(_Language):
     def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
         logits, embedding = self._read(batch)
         return Output(
-            values={BASIC7: (logits / float(self._weights.settings["temperature"])).softmax(1)},
+            values={BASIC7: (logits / float(self._settings["temperature"])).softmax(1)},
             embeddings={"scene": embedding},
             quality={"words": batch["words"]},
         )

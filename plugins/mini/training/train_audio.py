@@ -19,13 +19,23 @@ import librosa
 import numpy as np
 import pandas as pd
 import torch
-from common import BASIC7, Average, Progress, calibration_error, export, fit_temperature, label_index, load_state, save_state
-from common import scores, seed_everything
-from torch import Tensor
-from torch.nn import functional
-
 from affectkit_mini.networks import AudioNet
 from affectkit_mini.sound import RATE, decibels, mel_power, normalise, sounding
+from common import (
+    BASIC7,
+    Average,
+    Progress,
+    calibration_error,
+    export,
+    fit_temperature,
+    label_index,
+    load_state,
+    save_state,
+    scores,
+    seed_everything,
+)
+from torch import Tensor
+from torch.nn import functional
 
 RAVDESS_HELD = {17, 18, 19, 20}
 NEMO_HELD = 2  # speakers, the last ones in alphabetical order
@@ -147,7 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=36)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1)

@@ -17,13 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from affectkit_mini.networks import DIRECTIONS, FaceDynamics, FaceNet
 from common import BASIC7, Average, Progress, calibration_error, export, fit_temperature, scores, seed_everything
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 from train_face_static import read_fer2013
-
-from affectkit_mini.networks import DIRECTIONS, FaceDynamics, FaceNet
 
 LENGTH = 20  # crops: 4 seconds at 5 per second
 NEUTRAL = BASIC7.index("neutral")

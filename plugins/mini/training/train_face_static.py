@@ -18,12 +18,22 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from common import BASIC7, Average, Progress, export, fit_temperature, label_index, load_state, save_state, scores
-from common import calibration_error, seed_everything
+from affectkit_mini.networks import FaceNet, standardise
+from common import (
+    BASIC7,
+    Average,
+    Progress,
+    calibration_error,
+    export,
+    fit_temperature,
+    label_index,
+    load_state,
+    save_state,
+    scores,
+    seed_everything,
+)
 from torch import Tensor
 from torch.nn import functional
-
-from affectkit_mini.networks import FaceNet, standardise
 
 
 def read_fer2013(data: Path, split: str) -> tuple[np.ndarray, np.ndarray]:

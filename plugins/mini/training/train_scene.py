@@ -18,14 +18,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from affectkit_mini.networks import SentenceHead
+from affectkit_mini.sentences import SHA256
 from common import BASIC7, Average, Progress, calibration_error, export, fit_temperature, scores, seed_everything
 from sentence_features import Features, sentence_features
 from sklearn.model_selection import GroupKFold
 from torch import Tensor
 from torch.nn import functional
-
-from affectkit_mini.networks import SentenceHead
-from affectkit_mini.sentences import SHA256
 
 HEAD = {"hidden": 96, "queries": 2, "dropout": 0.6}
 
@@ -52,15 +51,14 @@ def fit(
     average, seen = Average(head, 0.99), []
     counts = np.bincount(truth[rows], minlength=len(BASIC7)).clip(1)
     weights = torch.tensor((counts.mean() / counts) ** 0.7, dtype=torch.float32)
-    steps = len(rows) // options.batch_size
     for epoch in range(epochs):
         head.train()
-        shuffled = np.random.default_rng([options.seed, epoch]).permutation(rows)
-        for step in range(steps):
+        batches = features.batches(rows, options.batch_size, np.random.default_rng([options.seed, epoch]))
+        steps = len(batches)
+        for step, pick in enumerate(batches):
             done = (epoch * steps + step) / (steps * options.epochs)
             for group in optimiser.param_groups:
                 group["lr"] = options.rate * min(done / 0.05, 1.0) * 0.5 * (1 + math.cos(math.pi * done))
-            pick = shuffled[step * options.batch_size : (step + 1) * options.batch_size]
             states, mask, embedding = features.batch(pick)
             mask = mask & ((torch.rand(mask.shape) > 0.2) | (torch.arange(mask.shape[1]) == 0))  # words go missing
             logits = head(states, mask, embedding)[0]
@@ -86,7 +84,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=None, help="folder for the frozen features")
-    parser.add_argument("--epochs", type=int, default=15, help="largest number of epochs, and the length of the rate's schedule")
+    parser.add_argument("--epochs", type=int, default=10, help="largest number of epochs, and the length of the rate's schedule")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1e-3)

@@ -16,14 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from affectkit_mini.networks import SentenceHead
+from affectkit_mini.sentences import SHA256
 from common import BASIC7, Average, Progress, calibration_error, export, label_index, load_state, save_state, seed_everything
 from sentence_features import Features, sentence_features
 from sklearn.metrics import f1_score
 from torch import Tensor
 from torch.nn import functional
-
-from affectkit_mini.networks import SentenceHead
-from affectkit_mini.sentences import SHA256
 
 
 def read_goemotions(data: Path, split: str) -> tuple[list[str], np.ndarray]:
@@ -42,10 +41,9 @@ def read_goemotions(data: Path, split: str) -> tuple[list[str], np.ndarray]:
 
 
 @torch.inference_mode()
-def logits_of(head: SentenceHead, features: Features, size: int = 512) -> Tensor:
-    """Logits (N, 7) of all texts."""
+def logits_of(head: SentenceHead, features: Features, rows: np.ndarray, size: int = 512) -> Tensor:
+    """Logits (N, 7) of the texts ``rows``."""
     head.eval()
-    rows = np.arange(len(features.embeddings))
     return torch.cat([head(*features.batch(part))[0] for part in np.array_split(rows, len(rows) // size + 1)])
 
 
@@ -96,7 +94,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=None, help="folder for the frozen features")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=1)
@@ -122,18 +120,17 @@ def main() -> None:
         head.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         average.state, average.steps, first, best = state["average"], state["steps"], state["epoch"], state["best"]
-    steps = len(rows) // options.batch_size
     progress = Progress(options.epochs, first)
     for epoch in range(first, options.epochs):
         torch.manual_seed(options.seed * 1000 + epoch)
         head.train()
         running = 0.0
-        shuffled = np.random.default_rng([options.seed, epoch]).permutation(rows)
-        for step in range(steps):
+        batches = features.batches(rows, options.batch_size, np.random.default_rng([options.seed, epoch]))
+        steps = len(batches)
+        for step, pick in enumerate(batches):
             done = (epoch * steps + step) / (steps * options.epochs)
             for group in optimiser.param_groups:
                 group["lr"] = options.rate * min(done / 0.05, 1.0, (1 - done) / 0.95 + 0.01)
-            pick = shuffled[step * options.batch_size : (step + 1) * options.batch_size]
             wanted = torch.from_numpy(target[pick])
             loss = functional.binary_cross_entropy_with_logits(head(*features.batch(pick))[0], wanted, pos_weight=rarity)
             optimiser.zero_grad()
@@ -143,10 +140,7 @@ def main() -> None:
             running += loss.item() / steps
         shipped = SentenceHead()
         shipped.load_state_dict(average.state)
-        part = Features(features.states, features.starts, features.embeddings)
-        shipped.eval()
-        with torch.inference_mode():
-            scores = torch.cat([shipped(*part.batch(chunk))[0] for chunk in np.array_split(inner, 10)]).sigmoid().numpy()
+        scores = logits_of(shipped, features, inner).sigmoid().numpy()
         score = float(f1_score(inner_target, scores >= best_thresholds(scores, inner_target), average="macro"))
         if score > best["score"]:
             best = {"score": score, "epoch": epoch + 1, "state": copy.deepcopy(average.state)}
@@ -158,7 +152,7 @@ def main() -> None:
 
     shipped = SentenceHead()
     shipped.load_state_dict({key: value.half().float() for key, value in best["state"].items()})
-    scores = logits_of(shipped, dev_features).sigmoid().double().numpy()
+    scores = logits_of(shipped, dev_features, np.arange(len(dev_target))).sigmoid().double().numpy()
     record = {
         "labels": BASIC7,
         "data": "GoEmotions, Ekman grouping, 43,410 training rows (Demszky et al. 2020), Apache-2.0",

@@ -1,0 +1,114 @@
+"""mini/face_static and mini/face_dynamic."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from affectkit_mini.face import SIDE, FaceDynamic, FaceStatic
+from affectkit_mini.networks import FaceNet, standardise
+
+from affectkit.api import BASIC7
+
+from .conftest import face_clip, predict, says
+
+PHOTOS = {
+    "angry": "anger",
+    "disgusted": "disgust",
+    "fearful": "fear",
+    "happy": "happiness",
+    "neutral": "neutral",
+    "sad": "sadness",
+    "surprised": "surprise",
+}
+
+
+def with_crops(clip, crops):
+    faces = clip.inputs["faces"]
+    data = {**faces.data, "crops": crops, "boxes": faces.data["boxes"][: len(crops)]}
+    return replace(clip, inputs={"faces": replace(faces, data=data)})
+
+
+def photo_clip(path: Path):
+    """The largest face that OpenCV's cascade finds in a photo, as a clip of one crop."""
+    picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+    x, y, width, height = max(cascade.detectMultiScale(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), 1.1, 5), key=lambda box: box[2])
+    crop = cv2.resize(picture[y : y + height, x : x + width], (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return with_crops(face_clip(1), crop[None])
+
+
+def test_light_and_contrast_do_not_matter():
+    grey = torch.rand(3, 1, SIDE, SIDE)
+    torch.testing.assert_close(standardise(grey), standardise(grey * 0.3 + 0.2), atol=1e-4, rtol=1e-4)
+    assert torch.equal(standardise(torch.full((1, 1, 4, 4), 0.25)), torch.zeros(1, 1, 4, 4))
+
+
+def test_a_mirrored_face_is_read_alike():
+    net = FaceNet().eval()
+    grey = torch.rand(2, SIDE, SIDE)
+    with torch.inference_mode():
+        torch.testing.assert_close(net.read(grey)[0], net.read(grey.flip(2))[0], atol=1e-5, rtol=1e-5)
+
+
+def test_quality_gives_the_side_in_pixels_and_the_sharpness(loaded):
+    clip = face_clip(1)
+    crops = clip.inputs["faces"].data["crops"]
+    blurred = with_crops(clip, cv2.GaussianBlur(crops[0], (9, 9), 3)[None])
+    quality = predict(loaded(FaceStatic), clip, blurred).quality
+    assert quality["side"].tolist() == [100.0, 100.0]  # the longer side of the box
+    assert quality["sharpness"][1] < quality["sharpness"][0] / 2
+
+
+def test_an_embedding_of_one_picture_has_unit_length(loaded):
+    embedding = predict(loaded(FaceStatic), face_clip(1)).embeddings["face"]
+    torch.testing.assert_close(embedding.norm(dim=1), torch.ones(1))
+
+
+def test_a_still_is_no_evidence_for_a_dynamic_model(loaded):
+    component = loaded(FaceDynamic)
+    assert component.preprocess(face_clip(1)) is None
+    assert component.preprocess(face_clip(2)) is not None
+
+
+def test_the_least_number_of_pictures_is_an_option():
+    component = FaceDynamic(replace(FaceDynamic.Options(), least=4))
+    assert component.preprocess(face_clip(3)) is None
+    assert component.preprocess(face_clip(4)) is not None
+
+
+def test_a_crop_of_one_colour_gives_a_distribution(loaded):
+    dark = with_crops(face_clip(1), np.zeros((1, SIDE, SIDE, 3), np.uint8))
+    assert torch.isfinite(predict(loaded(FaceStatic), dark).values[BASIC7]).all()
+
+
+def test_labelled_photos(shared_data: Path, loaded):
+    found = {name: says(loaded(FaceStatic), photo_clip(shared_data / "images" / f"{name}.jpg")) for name in PHOTOS}
+    assert sum(found[name] == label for name, label in PHOTOS.items()) >= 5, found
+
+
+def test_order_is_seen(shared_data: Path, loaded):
+    """The same crops forwards and backwards: neutral to happy against happy to neutral."""
+    ends = [photo_clip(shared_data / "images" / f"{name}.jpg").inputs["faces"].data["crops"][0] for name in ("neutral", "happy")]
+    share = np.clip((np.arange(20) - 6) / 6, 0, 1)[:, None, None, None]
+    crops = ((1 - share) * ends[0] + share * ends[1]).astype(np.uint8)
+    clips = [with_crops(face_clip(20), crops), with_crops(face_clip(20), crops[::-1])]
+    output = predict(loaded(FaceDynamic), *clips)
+    assert output.quality["onset"][0] > 0.3
+    assert output.quality["onset"][1] < -0.3
+    neutral = output.values[BASIC7][:, BASIC7.index("neutral")]
+    assert neutral[0] < neutral[1]
+
+
+@pytest.mark.parametrize("name", ["neutral", "happy"])
+def test_a_steady_face_is_read_as_its_picture_is(name: str, shared_data: Path, loaded):
+    clip = photo_clip(shared_data / "images" / f"{name}.jpg")
+    crops = np.repeat(clip.inputs["faces"].data["crops"], 12, 0)
+    steady = with_crops(face_clip(12), crops)
+    output = predict(loaded(FaceDynamic), steady)
+    assert says(loaded(FaceDynamic), steady) == says(loaded(FaceStatic), clip) == PHOTOS[name]
+    assert abs(float(output.quality["onset"][0])) < 0.3

@@ -1,0 +1,122 @@
+"""Write the model card of every file of weights from its training record.
+
+    python write_cards.py --out DIR
+
+``--out`` holds ``NAME.json``, as the training scripts wrote them; ``NAME.md`` is written beside each. Every figure of a card
+comes from the record, and so from the command that the record names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+CARDS = {
+    "face_static": (
+        "mini/face_static: the expression of one face in one picture",
+        "A residual network over grey 48 x 48 crops. A crop is the square box of a face detector without margin: FER2013's "
+        "pictures are YuNet's box (longer side) times 1.03 and OpenCV's cascade box times 1.02, in the median over 400 of them. The "
+        "crop and its mirror image are averaged.",
+        "FER2013 holds pictures found on the web by emotion words, many of them posed; its labels are noisy (people agree with "
+        "about two thirds of them). Fear is confused with sadness and surprise, and disgust is rare. Not for faces seen from the "
+        "side, hidden faces, faces below about 24 pixels, or drawings. An expression is not a feeling.",
+    ),
+    "face_dynamic": (
+        "mini/face_dynamic: the course of an expression over a window",
+        "A recurrent network over the frozen embeddings of mini/face_static (whose file it shares), five crops per second. It starts from the "
+        "average over the pictures and corrects it. It also gives `onset`: the probability that an expression appears minus that it goes away.",
+        "It was trained on sequences made from stills: a cross-fade from one person's neutral face to another person's expression under a drifting "
+        "camera. It has not seen a real face move, nor speech, and what it adds on real clips has not been measured. It needs "
+        "at least two pictures.",
+    ),
+    "audio": (
+        "mini/audio: the emotion of a voice",
+        "A convolutional network with attentive pooling over log-mel frames (16 kHz, 64 bands, 100 frames per second). Pieces of 1 to 4 seconds with "
+        "other speed, pitch, noise, microphone and missing bands were seen in training. Validation is by voice: no voice is on both sides.",
+        "Trained on acted, studio-recorded speech: few voices, two English sentences and short Polish ones. Spontaneous speech, music, laughter, children "
+        "and other languages are outside of what it has heard, and there it is often wrong with confidence. nEMO has no disgust. The corpora's "
+        "terms forbid commercial use.",
+    ),
+    "text": (
+        "mini/text: emotions that words show",
+        "A head (learned attention over token states, two layers) on the frozen sentence model all-MiniLM-L6-v2. A sigmoid per label, since a text "
+        "may show several emotions; the label set `mentioned7` holds them. For fusion they become a distribution: "
+        "`p_k = s_k^g / sum_j s_j^g` with the exponent `g` below, the likeliest on rows of dev with one label.",
+        "English comments of Reddit, rated by readers: it reads what a comment shows to others. Spoken words are different; irony, quotes and "
+        "negation mislead it, other languages are not understood. Neutral and joy are frequent in the data, and so in what it says.",
+    ),
+    "scene": (
+        "mini/scene: the emotion of a scene, from its description",
+        "A head (learned attention over token states, two layers) on the frozen sentence model all-MiniLM-L6-v2, trained on what "
+        "Qwen2.5-VL of three sizes said about film clips, asked in two ways.",
+        "It can be no better than the description: the vision-language models miss small expressions. Films with actors, English descriptions "
+        "of about a hundred words; short or otherwise worded descriptions work less well. The labels are those of film clips, and people disagree about them.",
+    ),
+    "mhpf": (
+        "Fusion weights for core/mhpf over the five sources of mini",
+        "Fitted on pairings, not on clips: predictions of the five sources on their own validation parts, drawn so that all "
+        "sources of a row have the same label, with sources left out at random as they are in real recordings. Half of the validation rows of each source "
+        "serve to fit, the other half to measure.",
+        "Within a label the sources of a pairing are independent, which those of a real clip are not: real gains are smaller than these. "
+        "The weights reflect how good each source is on its own validation part, and say nothing about how they agree in the wild.",
+    ),
+    "pfsa": (
+        "Prototypes for core/pfsa in the embedding of mini/face_static",
+        "The mean of the L2-normalised embeddings of FER2013's training pictures, per basic emotion.",
+        "Prototypes of basic emotions stand in for compound ones, of which no labels were at hand; how well PFSA works with them has not been measured.",
+    ),
+}
+
+
+def table(figures: Any, path: str = "") -> list[str]:
+    """Rows of a Markdown table for nested figures; lists of two numbers are intervals."""
+    rows = []
+    for key, value in figures.items():
+        name = f"{path} {key}".strip().replace("_", " ")
+        if isinstance(value, dict):
+            rows += table(value, name)
+        elif isinstance(value, list):
+            rows.append(f"| {name} | {', '.join(f'{item:.3f}' if isinstance(item, float) else str(item) for item in value)} |")
+        elif isinstance(value, float):
+            rows.append(f"| {name} | {value:.3f} |")
+        elif not isinstance(value, str):
+            rows.append(f"| {name} | {value} |")
+    return rows
+
+
+def card(name: str, record: dict[str, Any]) -> str:
+    """The text of one card."""
+    title, what, limits = CARDS[name]
+    settings = {key: record[key] for key in ("temperature", "exponent", "thresholds", "ece_unseen_half") if key in record}
+    validation = record.get("validation", {})
+    lines = [f"# {title}", "", what, "", f"- Data: {record['data']}.", f"- Licence of the weights: {record['licence']}."]
+    lines += [f"- Size: {record['parameters']:,} numbers in half precision, {record['bytes'] / 1e6:.1f} MB."]
+    lines += [f"- Made by: `training/{record['command']}` (`--data` and `--out` besides); the record is `{name}.json`."]
+    if "validation_voices" in record:
+        lines.append(f"- Voices kept for validation: {', '.join(record['validation_voices'])}.")
+    if validation or settings:
+        part = f" ({validation['part']})" if "part" in validation else ""
+        lines += ["", f"## Measured on validation{part}", "", "| figure | value |", "|---|---|", *table(validation), *table(settings)]
+        note = "Intervals are 95 % bootstrap intervals over rows; `ece` is the expected calibration error over 15 bins"
+        if "ece_unseen_half" in settings:
+            note += ", `ece unseen half` that on rows which the temperature was not fitted on"
+        lines += ["", f"{note}."]
+    return "\n".join([*lines, "", "## Limits", "", limits, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    for name in CARDS:
+        path = options.out / f"{name}.json"
+        if path.exists():
+            text = card(name, json.loads(path.read_text(encoding="utf-8")))
+            path.with_suffix(".md").write_text(text, encoding="utf-8")
+            print(f"wrote {path.with_suffix('.md')}")
+
+
+if __name__ == "__main__":
+    main()
