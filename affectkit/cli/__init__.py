@@ -19,12 +19,25 @@ import affectkit
 from affectkit.cli.options import PluginChoice, Settings, block_option, debug_option, folder_option, settings
 from affectkit.errors import AffectKitError, MediaError, Problems, StoreError, did_you_mean
 
-COMMANDS = ("run", "plugins")
+COMMANDS = ("run", "demo", "plugins", "recipes", "weights")
 """The commands of affectkit itself, in the order of ``--help``: each is the function of its name in the module of its name."""
 
 
 class Program(click.Group):
     """The group of all commands: affectkit's own, imported when called, and those of plugins, loaded when needed."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option:
+        """``--help`` as a plain flag: click's own acts before the options that say which plugins have commands are read."""
+        return click.Option(["-h", "--help"], is_flag=True, help="Show this message and exit.")
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; keeps what the options say where commands are looked up, which is before the group's function runs."""
+        rest = super().parse_args(ctx, args)
+        settings(ctx).plugins = PluginChoice(ctx.params.pop("blocked"), ctx.params.pop("folder"))
+        if ctx.params.pop("help"):
+            click.echo(ctx.get_help())
+            ctx.exit()
+        return rest
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of the commands; loads the plugins."""
@@ -115,10 +128,8 @@ def _add_debug(command: click.Command) -> None:
 @click.version_option(affectkit.__version__, prog_name="affectkit")
 @block_option
 @folder_option(envvar="AFFECTKIT_PLUGINS_DIR")
-@click.pass_context
-def cli(context: click.Context, blocked: tuple[str, ...], folder: Path | None) -> None:
+def cli() -> None:
     """From a video to basic and compound expressions."""
-    settings(context).plugins = PluginChoice(blocked, folder)
 
 
 cli.params.append(debug_option())
