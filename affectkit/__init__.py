@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from affectkit.labels import BASIC8 as BASIC8
     from affectkit.labels import COMPOUND7 as COMPOUND7
     from affectkit.labels import LabelSet as LabelSet
+    from affectkit.session import RunResult as RunResult
+    from affectkit.session import run as run
+    from affectkit.store import read_run as read_run
+    from affectkit.timeline import Timeline as Timeline
 
 __version__ = "0.1.0"
 
@@ -16,6 +20,10 @@ _LAZY = {
     "BASIC8": "affectkit.labels",
     "COMPOUND7": "affectkit.labels",
     "LabelSet": "affectkit.labels",
+    "RunResult": "affectkit.session",
+    "Timeline": "affectkit.timeline",
+    "read_run": "affectkit.store",
+    "run": "affectkit.session",
 }
 
 __all__ = ["__version__", *_LAZY]

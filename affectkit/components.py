@@ -360,12 +360,14 @@ class Head(Component):
 
     Attributes:
         labels: the label set of its output.
-        reads: the label set of the fused values it wants.
+        reads: the label set of the fused values it wants; ``None`` where it reads none.
+        speaks: the label set that at least one source of the run must say itself; ``None`` where it does not matter.
         embedding_from: the embedding it reads, ``"source:name"``, known after ``load``; ``None`` where it reads none.
     """
 
     labels: LabelSet = COMPOUND7
-    reads: LabelSet = BASIC8
+    reads: LabelSet | None = BASIC8
+    speaks: LabelSet | None = None
     embedding_from: str | None = None
 
     @abstractmethod

@@ -1,12 +1,17 @@
-"""What a run does before the first frame: the grid of windows over a medium. Times are seconds."""
+"""What is settled before the first frame: the grid of windows, and what all components together need. Times are seconds."""
 
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Mapping, Sequence
 
-from affectkit.config import Windows
-from affectkit.errors import ConfigError
-from affectkit.media import Span
+from affectkit.components import Input, Modality, Needs, Provider, Sampling
+from affectkit.config import FACES_FPS, Recipe, Windows
+from affectkit.errors import AffectKitError, ConfigError, PluginError, raise_all
+from affectkit.media import Media, Span
+
+WINDOW_GROUP = 4  # windows that a window-scoped provider sees in one call, where the recipe does not say
 
 
 def windows(duration: float, length: float = 4.0, step: float = 2.0, min_tail: float = 1.0) -> list[Span]:
@@ -45,3 +50,172 @@ def windows(duration: float, length: float = 4.0, step: float = 2.0, min_tail: f
             spans.append(Span(float(start), float(duration)))
             break
     return spans
+
+
+class Plan:
+    """Everything that a run needs to know about its components before the first frame.
+
+    Args:
+        recipe: what to run.
+        modalities: component id to instance.
+        providers: kind of input to the providers of it, in the order in which they are asked.
+        unavailable: kind of input to the reasons why an alternative was left out.
+
+    Attributes:
+        bound: modalities and kinds of input that concern one subject, because they are made from faces.
+        frame_kinds: kinds that are made from single frames, by providers of scope ``"frame"``.
+        media_kinds: kinds that are made once per medium.
+        window_kinds: kinds that are made per window or per subject and window, each after those that it needs.
+        locks: a lock per provider, held during each call, so that providers need not be thread-safe.
+
+    Raises:
+        Problems: where an input has no provider, alternatives differ in scope, or inputs need each other in a circle.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        modalities: Mapping[str, Modality],
+        providers: Mapping[str, Sequence[Provider]],
+        unavailable: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.modalities = dict(modalities)
+        self.unavailable = {kind: tuple(reasons) for kind, reasons in (unavailable or {}).items()}
+        problems: list[AffectKitError] = []
+        order = _ordered_kinds(self.modalities, providers, self.unavailable, problems)
+        raise_all(problems)
+        self.providers = {kind: tuple(providers.get(kind, ())) for kind in order}
+        scopes = {kind: self.providers[kind][0].scope if self.providers[kind] else "window" for kind in order}
+        self.frame_kinds = tuple(kind for kind in order if scopes[kind] == "frame")
+        self.media_kinds = tuple(kind for kind in order if scopes[kind] == "media")
+        self.window_kinds = tuple(kind for kind in order if scopes[kind] in ("window", "face") and self.providers[kind])
+        self.bound = self._bound(order, scopes)
+        self.locks = {provider.id: threading.Lock() for kind in order for provider in self.providers[kind]}
+        cut = [m.needs for m in self.modalities.values() if m.unit != "media"]
+        cut += [provider.needs for kind in self.window_kinds for provider in self.providers[kind]]
+        self._cut_needs = tuple(cut)
+        self.face_inputs = tuple(dict.fromkeys(item for needs in cut for item in needs.inputs if item.kind == "faces"))
+        self.frame_sizes = tuple(dict.fromkeys(needs.frames.size for needs in cut if needs.frames is not None))
+        self.rates = tuple(dict.fromkeys(needs.audio.rate for needs in cut if needs.audio is not None))
+        media_units = {name: m for name, m in self.modalities.items() if m.unit == "media"}
+        self.counted_frames = {name: m.needs.frames for name, m in media_units.items() if m.needs.frames is not None}
+        self.listening_units = {name: m for name, m in media_units.items() if m.needs.audio is not None}
+
+    def needs_of(self, kind: str) -> Needs:
+        """What the first provider of a kind wants to see."""
+        return self.providers[kind][0].needs
+
+    @property
+    def decode_rate(self) -> int:
+        """The one rate at which sound is decoded, the highest that is asked for, in samples per second."""
+        listeners = [p.needs for kind in self.media_kinds for p in self.providers[kind]] + [m.needs for m in self.listening_units.values()]
+        return max((*self.rates, *(needs.audio.rate for needs in listeners if needs.audio is not None)), default=16000)
+
+    @property
+    def wants_pictures(self) -> bool:
+        """Whether anything looks at pictures, so that the video stream has to be decoded."""
+        return bool(self.frame_kinds or self.frame_sizes or self.counted_frames)
+
+    @property
+    def group_size(self) -> int:
+        """Windows that are cut together, so that window-scoped providers see several at once."""
+        settings = (self.recipe.settings(provider.id) for kind in self.window_kinds for provider in self.providers[kind])
+        return max((setting.batch_size or WINDOW_GROUP for setting in settings), default=1)
+
+    def spans(self, media: Media) -> list[Span]:
+        """The grid of a medium: windows on the multiples of the step that hold its time, in seconds of its own clock."""
+        grid = self.recipe.windows
+        origin = math.floor(media.start / grid.step) * grid.step
+        spans = windows(media.start + media.duration - origin, grid.length, grid.step, grid.min_tail)
+        return [Span(origin + span.start, origin + span.end) for span in spans]
+
+    def looked_at(self, modality: Modality, span: Span) -> Span:
+        """What a modality sees for a window: the window, or ``context`` seconds around its centre."""
+        if modality.context is None:
+            return span
+        centre = (span.start + span.end) / 2
+        return Span(centre - modality.context / 2, centre + modality.context / 2)
+
+    def reach(self, span: Span) -> tuple[float, float]:
+        """Time from which and up to which anything looks for a window, in seconds."""
+        seen = [self.looked_at(m, span) for m in self.modalities.values() if m.unit == "window"]
+        return min((s.start for s in seen), default=span.start), max((span.end, *(s.end for s in seen)))
+
+    def sampling(self, media: Media) -> dict[str | tuple[int | None], float]:
+        """Pictures per second to take: for ``"detect"``, for each buffer of frames ``(size,)``, for each media unit by its id.
+
+        A count per window is a rate on the time that a window of this medium has, so that a short clip still gives its count.
+        """
+        length = min(self.recipe.windows.length, media.duration) or 1.0
+        rates: dict[str | tuple[int | None], float] = {}
+
+        def want(what: str | tuple[int | None], sampling: Sampling | Input, seconds: float) -> None:
+            rates[what] = max(rates.get(what, 0.0), _rate(sampling, seconds, media.fps))
+
+        for needs in self._cut_needs:
+            if needs.frames is not None:
+                want((needs.frames.size,), needs.frames, length)
+        for item in self.face_inputs:
+            want("detect", item, length)
+        if self.frame_kinds:
+            rates["detect"] = max(rates.get("detect", 0.0), max(self.recipe.sampling.get(kind, FACES_FPS) for kind in self.frame_kinds))
+        for name, frames in self.counted_frames.items():
+            want(name, frames, media.duration or 1.0)
+        return rates
+
+    def _bound(self, order: Sequence[str], scopes: Mapping[str, str]) -> frozenset[str]:
+        bound = {"faces"} & set(order)
+        for kind in order:
+            if scopes[kind] == "face" or any(item.kind in bound for p in self.providers[kind] for item in p.needs.inputs):
+                bound.add(kind)
+        return frozenset(bound | {name for name, m in self.modalities.items() if any(item.kind in bound for item in m.needs.inputs)})
+
+
+def _rate(sampling: Sampling | Input, seconds: float, native: float | None) -> float:
+    """Pictures per second that a request comes to on ``seconds`` of a medium."""
+    if sampling.stride is not None:
+        return (native or 25.0) / sampling.stride
+    if sampling.fps is not None:
+        return sampling.fps
+    return (sampling.count or 1) / seconds
+
+
+def _ordered_kinds(
+    modalities: Mapping[str, Modality],
+    providers: Mapping[str, Sequence[Provider]],
+    unavailable: Mapping[str, Sequence[str]],
+    problems: list[AffectKitError],
+) -> list[str]:
+    """The kinds of input that are needed, each after those that its providers need; what is wrong is added to ``problems``."""
+    order: list[str] = []
+
+    def visit(kind: str, needed_by: str, path: tuple[str, ...]) -> None:
+        if kind in path:
+            circle = " -> ".join((*path[path.index(kind) :], kind))
+            problems.append(ConfigError(f"inputs need each other in a circle: {circle}; choose another provider for {kind!r}"))
+            return
+        if kind in order:
+            return
+        offered = providers.get(kind, ())
+        if not offered and kind not in unavailable:
+            problems.append(
+                ConfigError(f"{needed_by} needs the input {kind!r} and no provider is chosen for it; add providers.{kind} to the recipe")
+            )
+            return
+        if len({provider.scope for provider in offered}) > 1:
+            listed = ", ".join(f"{p.id} ({p.scope})" for p in offered)
+            problems.append(ConfigError(f"the alternatives for {kind!r} must have one scope, found {listed}"))
+        for provider in offered:
+            for item in provider.needs.inputs:
+                visit(item.kind, provider.id, (*path, kind))
+        order.append(kind)
+
+    for name, modality in modalities.items():
+        for item in modality.needs.inputs:
+            visit(item.kind, name, ())
+        if modality.unit == "media" and any(item.kind == "faces" for item in modality.needs.inputs):
+            problems.append(
+                PluginError(f"{name} is a media unit and asks for faces; a media unit may ask for counted frames, sound and words")
+            )
+    return list(dict.fromkeys(order))

@@ -1,0 +1,253 @@
+"""From a recipe to components: everything is made, checked and loaded before the first frame, and all problems are told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, cast
+
+from affectkit import checkpoints
+from affectkit.builtin.blend import Blend
+from affectkit.builtin.fusion import check_sources
+from affectkit.components import Component, Fusion, Head, Modality, Provider
+from affectkit.config import Recipe, component_options
+from affectkit.errors import AffectKitError, CheckpointError, ConfigError, PluginError, Problems, raise_all
+from affectkit.labels import LabelSet
+from affectkit.planner import Plan
+from affectkit.results import spoken
+
+if TYPE_CHECKING:
+    import torch
+
+    from affectkit.plugins import Registry
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The components of a recipe, ready to be loaded.
+
+    Attributes:
+        recipe: the recipe with every plugin name expanded to modality ids.
+        plan: modalities and providers, and what they need.
+        fusion: the fusion, or ``None``.
+        head: the head, or ``None``.
+        record: what ``run.json`` says of each component: plugin, version and weights with digest and licence.
+    """
+
+    recipe: Recipe
+    plan: Plan
+    fusion: Fusion | None
+    head: Head | None
+    record: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """All components, providers first."""
+        providers = [provider for kind in self.plan.providers.values() for provider in kind]
+        last = [component for component in (self.fusion, self.head) if component is not None]
+        return (*providers, *self.plan.modalities.values(), *last)
+
+    @property
+    def fused(self) -> tuple[str, ...]:
+        """Ids of the modalities that the fusion reads."""
+        if self.fusion is None:
+            return ()
+        return tuple(name for name, m in self.plan.modalities.items() if spoken(m.label_sets, self.fusion.labels) is not None)
+
+    @property
+    def missing_sources(self) -> tuple[str, ...]:
+        """Sources that the fusion was fitted for and that this run does not have; they count as without evidence."""
+        trained = self.fusion.trained_for if self.fusion is not None else None
+        return tuple(name for name in trained or () if name not in self.fused)
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Loads the weights of everything, and checks what is only known then.
+
+        Args:
+            device: where modalities and providers run; fusion and head run on the CPU.
+            dtype: precision of forward passes.
+
+        Raises:
+            AffectKitError: the problem, or :class:`Problems` for several.
+        """
+        import torch
+
+        problems: list[AffectKitError] = []
+        for component in self.components:
+            on_cpu = isinstance(component, Fusion | Head)
+            with _collecting(problems, component.id):
+                component.load(torch.device("cpu") if on_cpu else device, torch.float32 if on_cpu else dtype)
+        raise_all(problems)
+        self._check_loaded(problems)
+        raise_all(problems)
+
+    def _check_loaded(self, problems: list[AffectKitError]) -> None:
+        if self.fusion is not None:
+            with _collecting(problems, self.fusion.id):
+                check_sources(self.fusion.id, self.fusion.trained_for, self.fused)
+        for head in _heads(self.head):
+            source = (head.embedding_from or "").partition(":")[0]
+            if source and source not in self.plan.modalities:
+                problems.append(
+                    ConfigError(
+                        f"{head.id} reads the embedding {head.embedding_from!r}, and {source} is not in the run "
+                        f"[{', '.join(self.plan.modalities)}]; add it with --plugins, or choose another head with --head"
+                    )
+                )
+
+
+def assemble(recipe: Recipe, registry: Registry) -> Assembly:
+    """Makes the components that a recipe names, with the providers that they need.
+
+    Raises:
+        AffectKitError: the one problem, or :class:`Problems` with all of them: unknown ids and options, missing packages and
+            weights, inputs that nothing provides, label sets that do not fit together.
+    """
+    problems: list[AffectKitError] = list(recipe.unknown_components(entry.id for entry in registry.entries()))
+    ids: list[str] = []
+    for name in recipe.modalities:
+        with _collecting(problems, name):
+            ids += registry.select(name)
+    recipe = recipe.with_(modalities=list(dict.fromkeys(ids))) if ids else recipe
+    record: dict[str, dict[str, Any]] = {}
+    modalities: dict[str, Modality] = {}
+    for name in dict.fromkeys(ids):
+        with _collecting(problems, name):
+            modalities[name] = cast(Modality, _make(recipe, registry, name, "modality", record))
+    providers, unavailable = _providers(recipe, registry, modalities, record, problems)
+    fusion = head = None
+    if recipe.fusion is not None:
+        with _collecting(problems, recipe.fusion):
+            fusion = cast(Fusion, _make(recipe, registry, recipe.fusion, "fusion", record))
+    if recipe.head is not None:
+        with _collecting(problems, recipe.head):
+            head = cast(Head, _make(recipe, registry, recipe.head, "head", record))
+            if isinstance(head, Blend):
+                head.set_heads({name: cast(Head, _make(recipe, registry, name, "head", record)) for name in head.options.heads})
+    if not problems:
+        problems += _label_problems(modalities, fusion, head)
+    plan = None
+    with _collecting(problems, recipe.name):
+        plan = Plan(recipe, modalities, providers, unavailable)
+    raise_all(problems)
+    if plan is None:
+        raise ConfigError(f"the recipe {recipe.name!r} cannot be planned")
+    return Assembly(recipe, plan, fusion, head, record)
+
+
+def _make(recipe: Recipe, registry: Registry, name: str, kind: str, record: dict[str, dict[str, Any]]) -> Component:
+    """An instance of a component with the recipe's options, its packages and weights checked."""
+    entry = registry.get(name, kind)
+    component: Component = entry.cls(component_options(entry.cls, recipe.components.get(name, {}), name))
+    component.id = name
+    absent = [package for package in component.requires if find_spec(package) is None]
+    if absent:
+        raise PluginError(f"{name} needs the package {', '.join(absent)}, which is not installed: pip install 'affectkit[all]'")
+    option = "checkpoint" if hasattr(component.options, "checkpoint") else None
+    weights = []
+    for checkpoint in component.used_checkpoints().values():
+        weights.append(checkpoints.record(checkpoint, checkpoints.resolve(checkpoint, owner=name, option=option)))
+    record[name] = {"kind": kind, "plugin": entry.plugin, "distribution": entry.distribution, "version": entry.version, "weights": weights}
+    return component
+
+
+def _providers(
+    recipe: Recipe,
+    registry: Registry,
+    modalities: Mapping[str, Modality],
+    record: dict[str, dict[str, Any]],
+    problems: list[AffectKitError],
+) -> tuple[dict[str, list[Provider]], dict[str, list[str]]]:
+    """Providers of every kind of input that is needed, directly or by another provider, and why alternatives were left out."""
+    made: dict[str, list[Provider]] = {}
+    unavailable: dict[str, list[str]] = {}
+    wanted = [item.kind for modality in modalities.values() for item in modality.needs.inputs]
+    while wanted:
+        kind = wanted.pop(0)
+        if kind in made:
+            continue
+        made[kind] = []
+        names = recipe.alternatives(kind) or _only_provider(registry, kind)
+        for name in names:
+            try:
+                provider = cast(Provider, _make(recipe, registry, name, "provider", record))
+            except (CheckpointError, PluginError) as error:
+                if recipe.mandatory(kind) or not any(entry.id == name for entry in registry.entries("provider")):
+                    problems.append(error)
+                unavailable.setdefault(kind, []).append(f"{name} is not ready: {error}")
+            except AffectKitError as error:
+                problems.append(error)
+                unavailable.setdefault(kind, []).append(str(error))
+            else:
+                if provider.kind != kind:
+                    problems.append(ConfigError(f"providers.{kind}: {name} makes {provider.kind!r}, not {kind!r}"))
+                made[kind].append(provider)
+                wanted += [item.kind for item in provider.needs.inputs]
+    return {kind: found for kind, found in made.items() if found}, unavailable
+
+
+def _only_provider(registry: Registry, kind: str) -> tuple[str, ...]:
+    """The provider of a kind that the recipe does not mention, where exactly one is installed."""
+    offered = [entry.id for entry in registry.entries("provider") if cast(type[Provider], entry.cls).kind == kind]
+    return tuple(offered) if len(offered) == 1 else ()
+
+
+def _heads(head: Head | None) -> list[Head]:
+    """The head itself and, where it blends others, those."""
+    return [] if head is None else [head, *getattr(head, "heads", {}).values()]
+
+
+def _label_problems(modalities: Mapping[str, Modality], fusion: Fusion | None, head: Head | None) -> list[AffectKitError]:
+    """Label sets that cannot meet."""
+    problems: list[AffectKitError] = []
+    said = ", ".join(f"{name} ({', '.join(s.name for s in m.label_sets)})" for name, m in modalities.items())
+
+    def says(labels: LabelSet) -> bool:
+        return any(spoken(m.label_sets, labels) is not None for m in modalities.values())
+
+    if fusion is not None and not says(fusion.labels):
+        problems.append(
+            ConfigError(
+                f"{fusion.id} fuses {fusion.labels.name!r} and no modality of the run says that: {said}; choose others, or --fusion none"
+            )
+        )
+    for part in _heads(head):
+        if part.speaks is not None and not says(part.speaks):
+            problems.append(
+                ConfigError(
+                    f"{part.id} needs a modality that says {part.speaks.name!r} itself, and the run has none: {said}; "
+                    "add such a modality, or choose another head with --head"
+                )
+            )
+        if part.reads is None or isinstance(part, Blend):
+            continue
+        if fusion is None:
+            problems.append(
+                ConfigError(
+                    f"{part.id} reads fused values of {part.reads.name!r} and there is no fusion; add --fusion core/mean, or --head none"
+                )
+            )
+        elif part.reads != fusion.labels:
+            problems.append(
+                ConfigError(
+                    f"{part.id} reads {part.reads.name!r} and {fusion.id} gives {fusion.labels.name!r}; choose a head and a fusion that fit"
+                )
+            )
+    return problems
+
+
+@contextmanager
+def _collecting(problems: list[AffectKitError], name: str) -> Iterator[None]:
+    """Adds errors to ``problems``; what a plugin raises by accident becomes a sentence with its name."""
+    try:
+        yield
+    except Problems as error:
+        problems += error.problems
+    except AffectKitError as error:
+        problems.append(error)
+    except Exception as error:  # a plugin may raise anything while it is made or loaded
+        problem = PluginError(f"{name} could not be set up: {type(error).__name__}: {error}")
+        problem.__cause__ = error
+        problems.append(problem)

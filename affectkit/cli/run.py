@@ -1,0 +1,200 @@
+"""``affectkit run``: from videos to basic and compound expressions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from affectkit.cli.options import PluginChoice, plugin_options
+
+if TYPE_CHECKING:
+    from affectkit.media import Media
+    from affectkit.session import RunResult, Session
+
+
+def run_options(function: Any) -> Any:
+    """Options that ``run`` and ``demo`` share: where to write, and on what to compute."""
+    for option in reversed(
+        (
+            click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: affectkit-run]"),
+            click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:0."),
+            click.option(
+                "--precision",
+                type=click.Choice(["fp32", "bf16", "fp16"]),
+                default="fp32",
+                show_default=True,
+                help="Precision of forward passes.",
+            ),
+            click.option("--batch-size", type=click.IntRange(min=1), help="Clips per forward pass, where the recipe does not say."),
+            click.option("--workers", type=click.IntRange(min=1), help="Media that are read at once.  [default: one per core, at most 4]"),
+            click.option(
+                "--resume/--no-resume", default=True, help="Go on with what the run folder holds, or throw it away and start again."
+            ),
+            click.option("--strict", is_flag=True, help="Stop at the first failure instead of recording it."),
+            click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON instead of a table."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="VIDEO...", type=click.Path(path_type=Path))
+@plugin_options(select=True)
+@click.option("--recipe", help="Recipe, by name or file.  [default: mini/mini]")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the recipe, for instance windows.step=1.")
+@click.option("--fusion", help="Fusion instead of the recipe's, for instance core/mean; none for none.")
+@click.option("--head", help="Head instead of the recipe's, for instance core/pfsa; none for none.")
+@click.option("--subjects", type=click.Choice(["main", "all"]), help="The subject most present in each window, or every one.")
+@click.option("--subtitles", type=click.Path(path_type=Path), help="Subtitle file to take the words from, instead of one beside the video.")
+@click.option("--descriptions", type=click.Path(path_type=Path), help="CSV with descriptions of the scene (media, start, end, text).")
+@click.option("--fps", type=click.FloatRange(min=0, min_open=True), help="Frames per second of folders of numbered frames.")
+@click.option("--sound", type=click.Path(path_type=Path), help="Sound file of a folder of numbered frames.")
+@click.option("--video-stream", type=click.IntRange(min=0), help="Index of the video stream.  [default: the first]")
+@click.option("--audio-stream", type=click.IntRange(min=0), help="Index of the audio stream.  [default: the first]")
+@click.option("--embeddings", is_flag=True, help="Write embeddings as well.")
+@click.option("--dry-run", is_flag=True, help="Check everything, print the plan, and stop before the first frame.")
+@run_options
+def run(plugins: PluginChoice, paths: tuple[Path, ...], **given: Any) -> int:
+    """Analyse videos, sound files, pictures and folders of numbered frames.
+
+    Every VIDEO is decoded once; the modalities' probabilities are fused and turned into compound expressions. Results are
+    Parquet tables in the run folder; affectkit.read_run(OUT) reads them all. A folder stands for the media in it.
+    """
+    from affectkit.session import Inputs, Session, load_recipe
+
+    components = {}
+    if given["subtitles"] is not None:
+        components["core/subtitles"] = {"path": str(given["subtitles"])}
+    if given["descriptions"] is not None:
+        components["core/descriptions"] = {"path": str(given["descriptions"])}
+    recipe = load_recipe(
+        given["recipe"],
+        plugins.registry,
+        overrides=given["overrides"],
+        modalities=plugins.modalities(),
+        fusion=given["fusion"],
+        head=given["head"],
+        subjects=given["subjects"],
+        components=components,
+    )
+    inputs = Inputs(given["fps"], given["sound"], given["video_stream"], given["audio_stream"])
+    session = Session(recipe, plugins.registry, inputs)
+    if given["dry_run"]:
+        _show_plan(session, paths, given["as_json"])
+        return 0
+    names = ("device", "precision", "batch_size", "workers", "resume", "strict", "embeddings")
+    return execute(session, paths, given["out"] or Path("affectkit-run"), as_json=given["as_json"], **{name: given[name] for name in names})
+
+
+def execute(session: Session, paths: tuple[Path, ...], out: Path, *, as_json: bool, **options: Any) -> int:
+    """Runs a session with a progress bar and shows what was found; exit status 1 where anything failed."""
+    with _progress(as_json) as progress:
+        result = session.run(paths, out, progress=progress, **options)
+    if as_json:
+        click.echo(json.dumps(_summary(result), indent=2, ensure_ascii=False, default=str))
+    else:
+        _show(result, session)
+    return 1 if result.failures else 0
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Any]:
+    """A bar per open medium on standard error, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    with Progress(console=console, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def told(media: Media, at: float) -> None:
+            if media.id not in tasks:
+                tasks[media.id] = bars.add_task(media.id, total=media.duration or 1.0)
+            bars.update(tasks[media.id], completed=(at - media.start) if media.duration else 1.0)
+
+        yield told
+
+
+def _summary(result: RunResult) -> dict[str, Any]:
+    return {
+        "out": str(result.path),
+        "analysed": result.analysed,
+        "skipped": result.skipped,
+        "media": {name: _found(result, name) for name in result.media},
+        "failures": [vars(failure) for failure in result.failures],
+    }
+
+
+def _found(result: RunResult, name: str) -> dict[str, Any]:
+    """What was found in a medium: evidence per modality, and the mean over its windows for fusion and head."""
+    record = result.media[name]
+    return {
+        "windows": record["windows"],
+        "evidence": {source: had["share"] for source, had in record["evidence"].items()},
+        "mean": record["mean"],
+        "broke_at": record["broke_at"],
+    }
+
+
+def _show(result: RunResult, session: Session) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    assembly = session.assembly
+    last = [c.id for c in (assembly.fusion, assembly.head) if c is not None] or list(assembly.plan.modalities)
+    table = Table("media", "windows", *(name.replace("/", "/\u200b") for name in assembly.plan.modalities), *last, header_style="bold")
+    for name, record in result.media.items():
+        shares = [f"{had['share']:.0%}" if had["windows"] else "-" for had in record["evidence"].values()]
+        found = [_best(record["mean"].get(source)) for source in last]
+        table.add_row(name, str(record["windows"]), *shares, *found)
+    if result.media:
+        console.print(table)
+        console.print("Shares of windows with evidence; then the class with the highest mean over windows.")
+    for name, record in result.media.items():
+        for source, had in record["evidence"].items():
+            for reason, count in had["reasons"].items():
+                console.print(
+                    f"  {name}: {source} has no evidence in {count} of {had['windows']} windows: {reason}", highlight=False, markup=False
+                )
+    if result.skipped:
+        console.print(f"Finished before, not analysed again: {', '.join(result.skipped)} (--no-resume starts anew)", markup=False)
+    for failure in result.failures:
+        where = f"{failure.path}: {failure.component + ': ' if failure.component else ''}"
+        click.echo(f"Failed: {where}{failure.message}", err=True)
+    console.print(f"Results: {result.path} (affectkit.read_run({str(result.path)!r}))", highlight=False, markup=False, soft_wrap=True)
+
+
+def _best(mean: dict[str, float] | None) -> str:
+    if not mean:
+        return "-"
+    label = max(mean, key=lambda key: mean[key])
+    return f"{label} {mean[label]:.2f}"
+
+
+def _show_plan(session: Session, paths: tuple[Path, ...], as_json: bool) -> None:
+    import yaml
+
+    from affectkit.media import discover
+
+    media, unreadable = discover(list(paths), **vars(session.inputs))
+    assembly = session.assembly
+    plan = {
+        "recipe": assembly.recipe.to_mapping(),
+        "components": {name: {"weights": [w["file"] for w in record["weights"]]} for name, record in assembly.record.items()},
+        "providers": {kind: [p.id for p in found] for kind, found in assembly.plan.providers.items()},
+        "unavailable": {kind: list(reasons) for kind, reasons in assembly.plan.unavailable.items()},
+        "media": {m.id: session.plan_of(m) for m in media},
+        "unreadable": {str(path): str(error) for path, error in unreadable},
+    }
+    text = json.dumps(plan, indent=2, default=str)
+    click.echo(text if as_json else yaml.safe_dump(json.loads(text), sort_keys=False, allow_unicode=True).rstrip())

@@ -1,0 +1,353 @@
+"""The engine: reads media in threads, runs batches across windows and files on one device, fuses, and writes parts.
+
+Reader threads decode, find faces and preprocess ahead of the forward passes; the calling thread alone runs forward passes
+and writes. What is in flight between them is bounded in bytes, so memory does not grow with the length or number of media.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from queue import Empty, Queue
+from typing import Any
+
+import torch
+
+from affectkit import results
+from affectkit.assembly import Assembly
+from affectkit.batching import PRECISIONS, Batcher, Item, Row, choose_device
+from affectkit.errors import AffectKitError, MediaError
+from affectkit.labels import LabelSet
+from affectkit.media import Media
+from affectkit.reader import Clock, Reader, Request, Window
+from affectkit.store import Failure, Part, Run
+from affectkit.timeline import Timeline
+
+BATCH_SIZE = {"cpu": 16, "cuda": 64, "mps": 32}  # clips per forward pass where neither recipe nor command says
+IN_FLIGHT = 512 * 2**20  # bytes of preprocessed clips that wait for a forward pass
+WAITING_MEDIA = 8  # media that are read to the end and wait for full batches, before their batches run as they are
+POLL = 0.05  # seconds between looks at what the readers need
+
+Notify = Callable[..., Iterable[Any]]
+Progress = Callable[[Media, float], None]
+
+
+class Stopped(Exception):
+    """Raised inside reader threads when the run is being stopped."""
+
+
+@dataclass
+class Job:
+    """One medium on its way through the engine."""
+
+    media: Media
+    clock: Clock = field(default_factory=Clock)
+    findings: results.Findings = field(default_factory=results.Findings)
+    failures: list[Failure] = field(default_factory=list)
+    decodes: list[str] = field(default_factory=list)
+    waiting: int = 0  # clips that this thread has taken and that are not predicted; its reader ends after its last clip
+    began: float = field(default_factory=time.perf_counter)
+
+    def fail(self, stage: str, component: str, error: Exception) -> None:
+        """Records what went wrong; the same error of a component is recorded once."""
+        text = str(error) if isinstance(error, AffectKitError) else f"{type(error).__name__}: {error}"
+        failure = Failure(self.media.id, str(self.media.path), stage, component, getattr(error, "at", None), type(error).__name__, text)
+        if failure not in self.failures:
+            self.failures.append(failure)
+
+
+class Budget:
+    """A number of bytes that threads take from and give back to."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self.waiting = 0
+        self.stopped = False
+        self._changed = threading.Condition()
+
+    def take(self, size: int) -> None:
+        """Waits until ``size`` bytes are free; one that is larger than the limit gets through alone."""
+        with self._changed:
+            self.waiting += 1
+            self._changed.wait_for(lambda: self.stopped or self.used == 0 or self.used + size <= self.limit)
+            self.waiting -= 1
+            if self.stopped:
+                raise Stopped
+            self.used += size
+
+    def give(self, size: int) -> None:
+        """Gives ``size`` bytes back."""
+        with self._changed:
+            self.used -= size
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Wakes whoever waits, with :class:`Stopped`."""
+        with self._changed:
+            self.stopped = True
+            self._changed.notify_all()
+
+
+class Engine:
+    """Runs an assembly over media and writes each finished medium into a run.
+
+    Args:
+        assembly: the components, made and checked.
+        run: the run folder.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:0"``.
+        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``; the latter two run forward passes under autocast.
+        batch_size: clips per forward pass where the recipe does not say.
+        workers: media that are read at once; ``None`` takes one per core, four at the most.
+        strict: stop at the first failure instead of recording it.
+        notify: calls a hook's observers, as :meth:`affectkit.plugins.Registry.notify`.
+        progress: is told the medium and the time in seconds up to which it is read.
+    """
+
+    def __init__(
+        self,
+        assembly: Assembly,
+        run: Run,
+        *,
+        device: str = "auto",
+        precision: str = "fp32",
+        batch_size: int | None = None,
+        workers: int | None = None,
+        strict: bool = False,
+        notify: Notify | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.assembly = assembly
+        self.run = run
+        self.device = choose_device(device)
+        self.precision = precision
+        self.batch_size = batch_size or BATCH_SIZE[self.device.type]
+        self.workers = workers or min(4, os.cpu_count() or 1)
+        self.strict = strict
+        self.clock = Clock()
+        self._notify = notify
+        self._progress = progress
+        self._budget = Budget(IN_FLIGHT)
+        self._queue: Queue[Item | Job | BaseException] = Queue()
+        self._batchers: dict[str, Batcher] = {}
+
+    def load(self) -> None:
+        """Loads all weights; called once, before the first frame."""
+        with self.clock("load"):
+            self.assembly.load(self.device, PRECISIONS[self.precision])
+        for name, modality in self.assembly.plan.modalities.items():
+            settings = self.assembly.recipe.settings(name)
+            dtype = PRECISIONS[settings.precision or self.precision]
+            device = choose_device(settings.device) if settings.device else self.device
+            self._batchers[name] = Batcher(name, modality, device, dtype, settings.batch_size or self.batch_size)
+
+    def process(self, media: Sequence[Media]) -> None:
+        """Reads, predicts and writes every medium; returns when all parts are written.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C; the parts that are written stay.
+            StoreError: where a part cannot be written.
+            MediaError: the first failure, where the engine is strict.
+        """
+        jobs = [Job(m) for m in media]
+        open_jobs: deque[Job] = deque()
+        left = len(jobs)
+        readers = ThreadPoolExecutor(self.workers, thread_name_prefix="reader")
+        helpers = ThreadPoolExecutor(self.workers, thread_name_prefix="preprocess")
+        futures: list[Future[None]] = [readers.submit(self._read, job, helpers) for job in jobs]
+        try:
+            while left:
+                event = self._next_event()
+                if isinstance(event, BaseException):
+                    raise event
+                if isinstance(event, Item):
+                    self._add(event)
+                elif isinstance(event, Job):
+                    open_jobs.append(event)
+                elif self._budget.waiting:
+                    self._run_fullest()
+                reading = left - len(open_jobs)
+                if open_jobs and self._queue.empty() and (len(open_jobs) > WAITING_MEDIA or reading == 0):
+                    self._flush(open_jobs[0])
+                for job in [job for job in open_jobs if job.waiting == 0]:
+                    open_jobs.remove(job)
+                    left -= 1
+                    self._finish(job)
+        finally:
+            self._budget.stop()
+            for future in futures:
+                future.cancel()
+            readers.shutdown(wait=True, cancel_futures=True)
+            helpers.shutdown(wait=True, cancel_futures=True)
+
+    def timings(self) -> dict[str, Any]:
+        """Seconds per stage, forward passes and halved batches so far."""
+        return {
+            "seconds": {stage: round(seconds, 3) for stage, seconds in sorted(self.clock.seconds.items())},
+            "forward_passes": {name: batcher.forwards for name, batcher in self._batchers.items()},
+            "batch_size": {name: batcher.batch_size for name, batcher in self._batchers.items()},
+            "halved_for_memory": {name: batcher.halved for name, batcher in self._batchers.items() if batcher.halved},
+        }
+
+    # reader threads
+
+    def _read(self, job: Job, helpers: ThreadPoolExecutor) -> None:
+        job.began = time.perf_counter()
+        try:
+            reader = Reader(job.media, self.assembly.plan, job.clock, job.fail)
+            for window in reader.windows():
+                job.findings.take(window)
+                self._preprocess(job, window, helpers)
+                if self._progress is not None and window.index >= 0:
+                    self._progress(job.media, window.span.end)
+            job.decodes = reader.decodes
+        except Stopped:
+            return
+        except MediaError as error:
+            job.fail("open", "", error)
+        except Exception as error:  # a defect in one medium must not take the others down
+            job.fail("read", "", error)
+        self._queue.put(job)
+
+    def _preprocess(self, job: Job, window: Window, helpers: ThreadPoolExecutor) -> None:
+        def work(request: Request) -> dict[str, torch.Tensor] | None:
+            if self._budget.stopped:
+                raise Stopped
+            with job.clock("preprocess"):
+                tensors = self.assembly.plan.modalities[request.modality].preprocess(request.clip)
+            return None if tensors is None else dict(tensors)
+
+        for request, future in [(request, helpers.submit(work, request)) for request in window.requests]:
+            try:
+                tensors = future.result()
+            except Stopped:
+                raise
+            except Exception as error:  # a plugin may raise anything; this clip has no evidence, and the failure is recorded
+                job.fail("preprocess", request.modality, error)
+                continue
+            if tensors is not None:
+                self._send(job, request, tensors)
+
+    def _send(self, job: Job, request: Request, tensors: dict[str, torch.Tensor]) -> None:
+        item = Item(request.modality, tensors, job, lambda said: self._take(job, request, item.size, said))
+        self._budget.take(item.size)
+        self._queue.put(item)
+
+    # the calling thread
+
+    def _next_event(self) -> Item | Job | BaseException | None:
+        try:
+            return self._queue.get(timeout=POLL)
+        except Empty:
+            return None
+
+    def _add(self, item: Item) -> None:
+        item.owner.waiting += 1
+        with self.clock(f"forward {item.modality}"):
+            self._batchers[item.modality].add(item)
+
+    def _run_fullest(self) -> None:
+        fullest = max(self._batchers.values(), key=lambda batcher: sum(item.size for item in batcher.pending))
+        with self.clock(f"forward {fullest.id}"):
+            fullest.run()
+
+    def _flush(self, job: Job) -> None:
+        """Runs batches as they are until nothing of this medium waits."""
+        for batcher in self._batchers.values():
+            while any(item.owner is job for item in batcher.pending):
+                with self.clock(f"forward {batcher.id}"):
+                    batcher.run()
+
+    def _take(self, job: Job, request: Request, size: int, said: Row | Exception) -> None:
+        """Receives what a modality says of one clip."""
+        self._budget.give(size)
+        job.waiting -= 1
+        if isinstance(said, Exception):
+            job.fail("predict", request.modality, said)
+        else:
+            job.findings.rows.setdefault(request.modality, {})[request.track, request.at] = said
+
+    def _finish(self, job: Job) -> None:
+        """Fuses what was found in a medium and writes its part."""
+        plan = self.assembly.plan
+        columns = {
+            name: (results.column(name, modality, name in plan.bound, job.findings), modality.label_sets)
+            for name, modality in plan.modalities.items()
+        }
+        timelines = [t for col, sets in columns.values() for t in results.timelines(job.media.id, col, sets)]
+        with job.clock("fuse"):
+            try:
+                timelines += results.conclude(
+                    job.media.id,
+                    columns,
+                    results.grid(job.findings),
+                    self.assembly.fusion,
+                    self.assembly.head,
+                    self.assembly.recipe.outside,
+                )
+            except Exception as error:  # a fusion or head may raise anything; what the modalities said is kept
+                job.fail("fuse", self.assembly.recipe.fusion or self.assembly.recipe.head or "", error)
+        self._observe(job, "affectkit_media_finished", media=job.media, timelines=timelines)
+        broken = [failure for failure in job.failures if failure.stage in ("open", "video", "sound", "read")]
+        for failure in broken:
+            self._observe(job, "affectkit_media_failed", media=job.media, error=MediaError(failure.message, at=failure.at))
+        part = Part(
+            job.media,
+            timelines,
+            [
+                (p.track, p.span.start, p.span.end, name, k, e.tolist())
+                for name, (col, _) in columns.items()
+                for p, row in _said(col)
+                for k, e in row.embeddings.items()
+            ]
+            if self.run.embeddings
+            else (),
+            [
+                (p.track, p.span.start, p.span.end, name, row.note)
+                for name, (col, _) in columns.items()
+                for p, row in _said(col)
+                if row.note is not None
+            ],
+            self._record(job, columns, timelines),
+            job.failures,
+        )
+        with self.clock("write"):
+            self.run.write(part)
+        for stage, seconds in job.clock.seconds.items():
+            self.clock.add(stage, seconds)
+        if self.strict and job.failures:
+            failure = job.failures[0]
+            raise MediaError(f"{failure.path}: {failure.message} (--strict stops at the first failure)", at=failure.at)
+
+    def _record(
+        self, job: Job, columns: Mapping[str, tuple[results.Column, Sequence[LabelSet]]], timelines: Sequence[Timeline]
+    ) -> dict[str, Any]:
+        media = job.media
+        return {
+            "kind": media.kind,
+            "start": media.start,
+            "duration": media.duration,
+            "fps": media.fps,
+            "size": media.size,
+            "windows": len(job.findings.windows),
+            "tracks": sorted({track for window in job.findings.windows for track in window.tracks}),
+            "evidence": results.evidence(columns, job.findings),
+            "mean": results.mean_by_source(timelines),
+            "broke_at": min((f.at for f in job.failures if f.stage in ("video", "sound") and f.at is not None), default=None),
+            "decoded": job.decodes,
+            "seconds": {"total": round(time.perf_counter() - job.began, 3)}
+            | {k: round(v, 3) for k, v in sorted(job.clock.seconds.items())},
+        }
+
+    def _observe(self, job: Job, hook: str, **arguments: Any) -> None:
+        for failure in self._notify(hook, run=self.run, **arguments) if self._notify is not None else ():
+            job.fail("observer", failure.name, failure.error)
+
+
+def _said(col: results.Column) -> list[tuple[results.Place, Row]]:
+    return [(place, row) for place, row in zip(col.places, col.rows, strict=True) if row is not None]

@@ -1,0 +1,471 @@
+"""The reader: one medium, decoded once, as windows of clips.
+
+Each stream is decoded once and forwards only. The reader keeps crops, downscaled frames and sound of the open windows,
+never full frames, so its memory does not grow with the length of the medium.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from affectkit.buffers import FrameBuffer, SoundBuffer, Ticker, is_silent, quietest, resample
+from affectkit.components import Evidence, Input, Modality, Needs, Provider
+from affectkit.decoding import Frame, Sound, read_frames, read_sound
+from affectkit.errors import MediaError
+from affectkit.faces import Detections, FaceStore, Tracker
+from affectkit.faces import within as inside
+from affectkit.media import Clip, Media, Span
+from affectkit.planner import Plan
+
+PIECE_SECONDS = 30.0  # longest piece of sound that a media-scoped provider or a media unit gets
+FACE_CHUNK = 16  # sampled frames that a detector sees in one call
+
+
+class Clock:
+    """Seconds per stage, added up over threads.
+
+    >>> clock = Clock()
+    >>> with clock("decode"):
+    ...     pass
+    >>> list(clock.seconds)
+    ['decode']
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(stage, time.perf_counter() - begin)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Adds seconds to a stage."""
+        with self._lock:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+
+@dataclass(frozen=True)
+class Request:
+    """One clip for one modality.
+
+    Attributes:
+        modality: its component id.
+        track: subject, or -1.
+        at: window index for window units, seconds for frame units, piece number for media units.
+        clip: what the modality will preprocess.
+    """
+
+    modality: str
+    track: int
+    at: float
+    clip: Clip
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window of the grid with the clips that were cut for it.
+
+    Attributes:
+        index: position in the grid.
+        span: seconds.
+        tracks: subjects analysed in it, most present first; empty where there is none.
+        requests: clips that came with it; a picture of a frame unit comes with the first window that shows it.
+        reasons: why a modality has nothing to look at here, by component id.
+    """
+
+    index: int
+    span: Span
+    tracks: tuple[int, ...]
+    requests: tuple[Request, ...]
+    reasons: Mapping[str, str]
+
+
+Made = Mapping[tuple[str, int, int], Evidence]  # (kind, window index, track) to what a window- or face-scoped provider found
+
+
+class Reader:
+    """Reads one medium as :class:`Window` after :class:`Window`.
+
+    Args:
+        media: what is read.
+        plan: what the components need.
+        clock: where seconds per stage are added.
+        report: called with (stage, component id or "", error) for every error that does not end the medium.
+
+    Attributes:
+        decodes: the streams that were decoded, ``"video"`` and ``"audio"``, once per pass over a stream.
+        end: time up to which something was read, in seconds.
+    """
+
+    def __init__(self, media: Media, plan: Plan, clock: Clock, report: Callable[[str, str, Exception], None]) -> None:
+        self.media = media
+        self.plan = plan
+        self.clock = clock
+        self.report = report
+        self.decodes: list[str] = []
+        self.end = media.start
+        self._broken = False
+        self._tickers = {what: Ticker(fps) for what, fps in plan.sampling(media).items()}
+        self._faces = FaceStore(plan.face_inputs, native_fps=media.fps)
+        self._tracker = Tracker()
+        self._frames = {size: FrameBuffer(size) for size in plan.frame_sizes}
+        self._kept = {name: FrameBuffer(need.size) for name, need in plan.counted_frames.items()}
+        self._found: dict[str, list[tuple[float, Evidence]]] = {kind: [] for kind in plan.frame_kinds if kind != "faces"}
+        self._sound = {rate: SoundBuffer(rate) for rate in plan.rates}
+        self._spoken: dict[str, Evidence] = {}
+        self._listeners: dict[str, Provider] = {}
+        self._piece: list[Sound] = []
+        self._outbox: list[Request] = []
+        self._seen: set[tuple[str, int, float]] = set()
+        self._waiting: list[tuple[float, np.ndarray]] = []
+        self._held: Frame | None = None
+        self._video: Iterator[Frame] | None = None
+        self._audio: Iterator[Sound] | None = None
+
+    def windows(self) -> Iterator[Window]:
+        """Windows in time order; a medium that breaks ends with the last window that something was read of."""
+        spans = self.plan.spans(self.media)
+        self._open()
+        group = self.plan.group_size
+        for first in range(0, len(spans), group):
+            batch = list(enumerate(spans[first : first + group], first))
+            self._advance(max(self.plan.reach(span)[1] for _, span in batch))
+            if self._broken and self._video is None and self._audio is None:
+                batch = [(i, span) for i, span in batch if span.start <= self.end]
+            yield from self._cut(batch)
+            if first + group < len(spans):
+                self._forget(self.plan.reach(spans[first + group])[0])
+        if spans:
+            yield self._last_window(Span(spans[0].start, spans[-1].end))
+
+    # the streams
+
+    def _open(self) -> None:
+        if self.plan.wants_pictures and self.media.kind != "audio":
+            self._video = read_frames(self.media)
+            self.decodes.append("video")
+        self._spoken = {kind: self._ask_once(kind) for kind in self.plan.media_kinds}
+        listening = bool(self._sound or self._listeners or self.plan.listening_units)
+        if listening and self.media.audio is not None:
+            self._audio = read_sound(self.media, self.plan.decode_rate)
+            self.decodes.append("audio")
+
+    def _ask_once(self, kind: str) -> Evidence:
+        """Evidence of the first provider of a media-scoped kind that has any; one that listens gets the sound piece by piece."""
+        whole = Clip(self.media, Span(self.media.start, self.media.start + self.media.duration))
+        reasons = []
+        for provider in self.plan.providers[kind]:
+            if provider.needs.audio is not None:
+                if self.media.audio is None:
+                    reasons.append("no sound")
+                    continue
+                self._listeners[kind] = provider
+                return Evidence(kind, {"words": (), "text": ""})
+            found = self._call(provider, [whole])[0]
+            if found.valid:
+                return found
+            reasons.append(found.reason)
+        return Evidence.none(kind, self._reason(kind, reasons))
+
+    def _reason(self, kind: str, reasons: Sequence[str] = ()) -> str:
+        return "; ".join(dict.fromkeys(filter(None, (*reasons, *self.plan.unavailable.get(kind, ()))))) or f"no {kind}"
+
+    def _advance(self, to: float) -> None:
+        """Reads both streams up to a time, or to their end where the time is that of the medium."""
+        if to >= self.media.start + self.media.duration - 1e-6:
+            to = np.inf
+        while self._audio is not None and not self._heard(to):
+            self._read_sound()
+        while self._video is not None and self._read_frame(to):
+            pass
+        self._detect()
+
+    def _heard(self, to: float) -> bool:
+        waiting_pieces = self._listeners or self.plan.listening_units
+        if waiting_pieces and not (self._piece and self._piece[0].start >= to):
+            return False
+        return min((buffer.end for buffer in self._sound.values()), default=np.inf) >= to
+
+    def _read_sound(self) -> None:
+        rate = self.plan.decode_rate
+        sound = self._next(self._audio, "sound")
+        if sound is None:
+            self._audio = None
+            self._listen(last=True)
+            return
+        self.end = max(self.end, sound.start + len(sound.samples) / rate)
+        for wanted, buffer in self._sound.items():
+            buffer.pieces.append(Sound(sound.start, resample(sound.samples, rate, wanted)))
+        if self._listeners or self.plan.listening_units:
+            self._piece.append(sound)
+            if self.end - self._piece[0].start >= PIECE_SECONDS:
+                self._listen(last=False)
+
+    def _next(self, stream: Iterator | None, stage: str):  # type: ignore[no-untyped-def]
+        """The next frame or piece of sound, ``None`` at the end of the stream; where it breaks the break is reported."""
+        try:
+            with self.clock("decode"):
+                return next(stream, None) if stream is not None else None
+        except MediaError as error:
+            self.report(stage, "", error)
+            self._broken = True
+            return None
+
+    def _listen(self, last: bool) -> None:
+        """Hands the sound gathered so far to whoever listens to pieces, cut at its quietest place unless it is the last."""
+        rate = self.plan.decode_rate
+        gathered = SoundBuffer(rate, deque(self._piece))
+        cut = gathered.cut(self._piece[0].start, gathered.end) if self._piece else None
+        self._piece = []
+        if cut is None:
+            return
+        samples, begin = cut
+        if not last:
+            keep = quietest(samples, rate)
+            self._piece = [Sound(begin + keep / rate, samples[keep:])]
+            samples = samples[:keep]
+        if is_silent(samples):
+            return
+        span = Span(begin, begin + len(samples) / rate)
+        for kind, provider in self._listeners.items():
+            audio = resample(samples, rate, _rate(provider.needs))
+            found = self._call(provider, [Clip(self.media, span, audio=audio, audio_start=begin)])[0]
+            self._spoken[kind] = _join(self._spoken[kind], found)
+        for name, modality in self.plan.listening_units.items():
+            audio = resample(samples, rate, _rate(modality.needs))
+            clip = self._clip(replace(modality.needs, frames=None, audio=None), span, -1, -1, {})
+            self._outbox.append(Request(name, -1, begin, replace(clip, audio=audio, audio_start=begin)))
+
+    def _read_frame(self, to: float) -> bool:
+        """Takes one frame; false where the stream is at ``to`` or at its end."""
+        frame = self._held if self._held is not None else self._next(self._video, "video")
+        self._held = None
+        if frame is None:
+            self._video = None
+            return False
+        if frame.time >= to:
+            self._held = frame
+            return False
+        self.end = max(self.end, frame.time)
+        due = [what for what, ticker in self._tickers.items() if ticker.due(frame.time)]
+        if not due:
+            return True
+        with self.clock("decode"):
+            image = frame.rgb()
+        for what in due:
+            if what == "detect":
+                self._waiting.append((frame.time, image))
+            elif isinstance(what, str):
+                self._kept[what].add(frame.time, image)
+            else:
+                self._frames[what[0]].add(frame.time, image)
+        if len(self._waiting) >= FACE_CHUNK:
+            self._detect()
+        return True
+
+    def _detect(self) -> None:
+        """Shows the sampled frames to the frame-scoped providers, follows the faces and cuts their crops."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        clips = [Clip(self.media, Span(t, t), frames=image[None], frame_times=np.array([t])) for t, image in waiting]
+        for kind in self.plan.frame_kinds:
+            found = self._call_in_turn(kind, clips)
+            if kind != "faces":
+                self._found[kind] += [(t, evidence) for (t, _), evidence in zip(waiting, found, strict=True)]
+                continue
+            with self.clock("track"):
+                for (t, image), evidence in zip(waiting, found, strict=True):
+                    detections = Detections.from_evidence(evidence)
+                    self._faces.add(t, image, detections, self._tracker.update(t, image, detections))
+
+    def _forget(self, before: float) -> None:
+        self._faces.forget(before)
+        for frames in self._frames.values():
+            frames.forget(before)
+        for sound in self._sound.values():
+            sound.forget(before)
+        for kind, items in self._found.items():
+            self._found[kind] = [item for item in items if item[0] >= before]
+        self._seen = {key for key in self._seen if key[2] >= before}
+
+    # the providers
+
+    def _call(self, provider: Provider, clips: Sequence[Clip]) -> Sequence[Evidence]:
+        """Evidence of one provider; one that raises is reported, and has none."""
+        try:
+            with self.plan.locks[provider.id], self.clock(provider.id):
+                found = list(provider.provide(clips))
+            if len(found) != len(clips):
+                raise ValueError(f"{provider.id} returned {len(found)} pieces of evidence for {len(clips)} clips")
+        except Exception as error:  # a plugin may raise anything; the medium goes on without this input
+            self.report("provide", provider.id, error)
+            return [Evidence.none(provider.kind, f"{provider.id} failed") for _ in clips]
+        return found
+
+    def _call_in_turn(self, kind: str, clips: Sequence[Clip]) -> list[Evidence]:
+        """For each clip the evidence of the first provider of the kind that has any."""
+        found = [Evidence.none(kind, self._reason(kind)) for _ in clips]
+        left = list(range(len(clips)))
+        for provider in self.plan.providers[kind]:
+            if left:
+                for i, evidence in zip(left, self._call(provider, [clips[i] for i in left]), strict=True):
+                    found[i] = evidence
+                left = [i for i in left if not found[i].valid]
+        return found
+
+    # the clips
+
+    def _cut(self, batch: Sequence[tuple[int, Span]]) -> Iterator[Window]:
+        tracks = {index: self._subjects(span) for index, span in batch}
+        made: dict[tuple[str, int, int], Evidence] = {}
+        for kind in self.plan.window_kinds:
+            keys = [(index, span, track) for index, span in batch for track in self._tracks(kind, tracks[index])]
+            clips = [self._clip(self.plan.needs_of(kind), span, track, index, made) for index, span, track in keys]
+            for (index, _, track), evidence in zip(keys, self._call_in_turn(kind, clips), strict=True):
+                made[kind, index, track] = evidence
+        for index, span in batch:
+            requests, self._outbox = self._outbox, []
+            reasons = {}
+            for name, modality in self.plan.modalities.items():
+                if modality.unit == "media":
+                    continue
+                for track in self._tracks(name, tracks[index]):
+                    if modality.unit == "frame":
+                        requests += self._pictures(name, modality, span, track, index, made)
+                    else:
+                        clip = self._clip(modality.needs, self.plan.looked_at(modality, span), track, index, made)
+                        requests.append(Request(name, track, index, clip))
+                    reasons[name] = self._missing(modality, span, track, index, made)
+            yield Window(index, span, tracks[index], tuple(requests), {k: v for k, v in reasons.items() if v})
+
+    def _last_window(self, whole: Span) -> Window:
+        """After the grid, index -1: what the media units see of the whole medium."""
+        requests, self._outbox = self._outbox, []
+        reasons = {}
+        for name, modality in self.plan.modalities.items():
+            if modality.unit != "media":
+                continue
+            if name in self._kept:
+                cut = self._kept[name].cut(Span(whole.start, np.inf), self.plan.counted_frames[name], self.media.fps)
+                clip = self._clip(replace(modality.needs, frames=None, audio=None), whole, -1, -1, {})
+                if cut is not None:
+                    requests.append(Request(name, -1, -1, replace(clip, frames=cut[0], frame_times=cut[1])))
+            elif modality.needs.audio is None:
+                requests.append(Request(name, -1, -1, self._clip(modality.needs, whole, -1, -1, {})))
+            reasons[name] = self._missing(modality, whole, -1, -1, {})
+        return Window(-1, whole, (), tuple(requests), {k: v for k, v in reasons.items() if v})
+
+    def _subjects(self, span: Span) -> tuple[int, ...]:
+        found = tuple(track for track, _ in self._faces.subjects(span))
+        return found if self.plan.recipe.subjects == "all" else found[:1]
+
+    def _tracks(self, name: str, tracks: tuple[int, ...]) -> tuple[int, ...]:
+        return (tracks or (-1,)) if name in self.plan.bound else (-1,)
+
+    def _pictures(self, name: str, modality: Modality, span: Span, track: int, index: int, made: Made) -> list[Request]:
+        """One clip per picture of a frame unit that no earlier window has sent."""
+        cut: list[tuple[float, dict[str, Evidence], np.ndarray | None]] = []
+        faces = next((item for item in modality.needs.inputs if item.kind == "faces"), None)
+        if faces is not None:
+            cut = [(t, {"faces": evidence}, None) for t, evidence in self._faces.at(track, span, faces)]
+        elif modality.needs.frames is not None:
+            found = self._frames[modality.needs.frames.size].cut(span, modality.needs.frames, self.media.fps)
+            cut = [] if found is None else [(float(t), {}, image[None]) for image, t in zip(*found, strict=True)]
+        rest = Needs(inputs=tuple(item for item in modality.needs.inputs if item.kind != "faces"))
+        requests = []
+        for t, inputs, image in cut:
+            if (name, track, t) not in self._seen:
+                self._seen.add((name, track, t))
+                clip = self._clip(rest, span, track, index, made)
+                times = None if image is None else np.array([t])
+                clip = replace(clip, span=Span(t, t), frames=image, frame_times=times, inputs={**clip.inputs, **inputs})
+                requests.append(Request(name, track, t, clip))
+        return requests
+
+    def _clip(self, needs: Needs, span: Span, track: int, index: int, made: Made) -> Clip:
+        frames = times = audio = None
+        audio_start = span.start
+        if needs.frames is not None:
+            found = self._frames[needs.frames.size].cut(span, needs.frames, self.media.fps)
+            frames, times = found if found is not None else (None, None)
+        if needs.audio is not None:
+            cut = self._sound[needs.audio.rate].cut(span.start, span.end)
+            if cut is not None and not is_silent(cut[0]):
+                audio, audio_start = cut
+        inputs = {item.kind: self._input(item, span, track, index, made) for item in needs.inputs}
+        return Clip(self.media, span, track, frames, times, audio, audio_start, inputs)
+
+    def _input(self, item: Input, span: Span, track: int, index: int, made: Made) -> Evidence:
+        kind = item.kind
+        if kind == "faces":
+            if track < 0:
+                return Evidence.none("faces", "no picture" if self.media.kind == "audio" else "no face")
+            return self._faces.evidence(span, track, item)
+        if kind in self._found:
+            found = self._found[kind]
+            within = [found[i] for i in np.flatnonzero(inside(np.array([t for t, _ in found]), span))]
+            if not any(evidence.valid for _, evidence in within):
+                return Evidence.none(kind, within[0][1].reason if within else self._reason(kind))
+            return Evidence(kind, {"items": tuple(e for _, e in within)}, times=np.array([t for t, _ in within]))
+        if kind in self._spoken:
+            return _words_within(self._spoken[kind], span)
+        return made.get((kind, index, track)) or made.get((kind, index, -1)) or Evidence.none(kind, self._reason(kind))
+
+    def _missing(self, modality: Modality, span: Span, track: int, index: int, made: Made) -> str:
+        """What a modality lacks in this window, in a few words; empty where it has everything."""
+        needs = modality.needs
+        if needs.audio is not None and modality.unit != "media":
+            cut = self._sound[needs.audio.rate].cut(span.start, span.end)
+            if cut is None:
+                return "no sound" if self.media.audio is None else "no sound in this window"
+            if is_silent(cut[0]):
+                return "digital silence"
+        if needs.frames is not None and self.media.kind == "audio":
+            return "no picture"
+        inputs = (self._input(item, span, track, index, made) for item in needs.inputs)
+        return next((evidence.reason for evidence in inputs if not evidence.valid), "")
+
+
+def _rate(needs: Needs) -> int:
+    return needs.audio.rate if needs.audio is not None else 0
+
+
+def _join(old: Evidence, new: Evidence) -> Evidence:
+    """Words of consecutive pieces of sound, as one."""
+    if not new.valid:
+        return old
+    words = (*old.data.get("words", ()), *new.data.get("words", ()))
+    text = " ".join(filter(None, (old.data.get("text", ""), new.data.get("text", ""))))
+    return replace(old, data={**old.data, **new.data, "words": words, "text": text})
+
+
+def _words_within(evidence: Evidence, span: Span) -> Evidence:
+    """What is said in a span: a word or cue counts where at least half of the shorter of cue and span overlaps."""
+    if not evidence.valid or "words" not in evidence.data:
+        return evidence
+    words = tuple(word for word in evidence.data["words"] if _overlaps(word.start, word.end, span))
+    if not words:
+        return Evidence.none(evidence.kind, "no words in this window")
+    text = " ".join(word.text.strip() for word in words)
+    quality = {**evidence.quality, "words": float(len(text.split()))}
+    return replace(evidence, data={**evidence.data, "words": words, "text": text}, quality=quality)
+
+
+def _overlaps(start: float, end: float, span: Span) -> bool:
+    shorter = min(end - start, span.length)
+    if shorter <= 0:
+        return span.start <= start < span.end or start == span.start
+    return min(end, span.end) - max(start, span.start) >= 0.5 * shorter

@@ -1,0 +1,285 @@
+"""``affectkit.run``: from paths and a recipe to a run folder, in one call. The command line is a thin layer over it."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from affectkit.config import Recipe
+from affectkit.errors import UsageError
+from affectkit.media import Media, discover
+from affectkit.store import Failure, Run, read_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from affectkit.assembly import Assembly
+    from affectkit.engine import Progress
+    from affectkit.plugins import Registry
+
+DEFAULT_RECIPE = "mini/mini"
+PACKAGES = ("torch", "av", "opencv-python", "numpy", "pandas", "pyarrow", "pluggy")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run did.
+
+    Attributes:
+        path: the run folder.
+        analysed: ids of the media that this call analysed.
+        skipped: ids of the media that were finished before.
+        failures: everything that went wrong, also in finished media of earlier calls.
+        media: what ``run.json`` says of each medium, by id.
+    """
+
+    path: Path
+    analysed: tuple[str, ...]
+    skipped: tuple[str, ...]
+    failures: tuple[Failure, ...]
+    media: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def read(self, labels: str | None = None) -> pd.DataFrame:
+        """The results as a table, as :func:`affectkit.read_run` gives them."""
+        return read_run(self.path, labels)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """How files are read; part of what a resumed run must agree on.
+
+    Attributes:
+        fps: frames per second of folders of numbered frames.
+        sound: sound file for a folder of numbered frames.
+        video_stream: index of the video stream in the container; ``None`` takes the first.
+        audio_stream: index of the audio stream in the container; ``None`` takes the first.
+    """
+
+    fps: float | None = None
+    sound: Path | None = None
+    video_stream: int | None = None
+    audio_stream: int | None = None
+
+
+def load_recipe(
+    recipe: str | Path | Recipe | None,
+    registry: Registry,
+    *,
+    overrides: Iterable[str] = (),
+    modalities: Sequence[str] | None = None,
+    fusion: str | None = None,
+    head: str | None = None,
+    subjects: str | None = None,
+    components: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Recipe:
+    """The recipe that a run will follow: a file, a name or :data:`DEFAULT_RECIPE`, with changes on top.
+
+    ``"none"`` as fusion or head leaves it out.
+    """
+    recipes = registry.recipes()
+
+    def find(name: str) -> Path:
+        from affectkit.errors import ConfigError, did_you_mean
+
+        if name not in recipes:
+            raise ConfigError(f"there is no recipe {name!r}. {did_you_mean(name, recipes)}")
+        return recipes[name]
+
+    if isinstance(recipe, Recipe):
+        loaded = recipe
+    elif recipe is None and DEFAULT_RECIPE not in recipes and modalities is not None:
+        loaded = Recipe(modalities=tuple(modalities), fusion="core/mean", head="core/ppa")
+    else:
+        loaded = Recipe.load(recipe or DEFAULT_RECIPE, find=find, overrides=overrides)
+    changes: dict[str, Any] = {}
+    if modalities is not None:
+        changes["modalities"] = list(modalities)
+    if subjects is not None:
+        changes["subjects"] = subjects
+    if components:
+        changes["components"] = components
+    for name, value in (("fusion", fusion), ("head", head)):
+        if value is not None:
+            changes[name] = None if value == "none" else value
+    return loaded.with_(**changes) if changes else loaded
+
+
+def run(
+    paths: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    recipe: str | Path | Recipe | None = None,
+    plugins: str | None = None,
+    inputs: Inputs | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    resume: bool = True,
+    strict: bool = False,
+    embeddings: bool = False,
+    registry: Registry | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Analyses media and writes a run folder.
+
+    Args:
+        paths: files, folders of numbered frames, or folders of media.
+        out: the run folder; a run of the same recipe in it is gone on with.
+        recipe: name or file of a recipe; the embedded one where it is left out.
+        plugins: modalities to run instead of those of the recipe, as ``--plugins`` takes them.
+        inputs: how files are read.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:0"``.
+        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        batch_size: clips per forward pass.
+        workers: media read at once.
+        resume: ``False`` throws earlier results in ``out`` away.
+        strict: stop at the first failure.
+        embeddings: write embeddings as well.
+        registry: plugins; loaded where they are not given.
+        progress: is told the medium and the seconds of it that are read.
+
+    Raises:
+        AffectKitError: before the first frame, for anything wrong with recipe, plugins, weights, labels or folder.
+        MediaError: the first failure, where ``strict`` is set.
+    """
+    from affectkit import plugins as plugin_module
+
+    if registry is None:
+        registry = plugin_module.load()
+    chosen = load_recipe(recipe, registry, modalities=registry.select(plugins) if plugins is not None else None)
+    return Session(chosen, registry, inputs or Inputs()).run(
+        [paths] if isinstance(paths, str | Path) else list(paths),
+        Path(out),
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+        resume=resume,
+        strict=strict,
+        embeddings=embeddings,
+        progress=progress,
+    )
+
+
+class Session:
+    """A recipe whose components are made and checked; :meth:`run` loads the weights and works.
+
+    Raises:
+        AffectKitError: for everything that is wrong with the recipe, in one report.
+    """
+
+    def __init__(self, recipe: Recipe, registry: Registry, inputs: Inputs | None = None) -> None:
+        from affectkit.assembly import assemble
+
+        self.registry = registry
+        self.inputs = inputs or Inputs()
+        self.assembly: Assembly = assemble(recipe, registry)
+
+    def run(
+        self,
+        paths: Sequence[str | Path],
+        out: Path,
+        *,
+        device: str = "auto",
+        precision: str = "fp32",
+        batch_size: int | None = None,
+        workers: int | None = None,
+        resume: bool = True,
+        strict: bool = False,
+        embeddings: bool = False,
+        progress: Progress | None = None,
+    ) -> RunResult:
+        """Analyses media and writes a run folder; arguments as in :func:`run`."""
+        from affectkit.engine import Engine
+
+        if not paths:
+            raise UsageError("nothing to analyse; give at least one video, sound file, picture or folder")
+        recipe = self.assembly.recipe
+        described = {**recipe.to_mapping(), "precision": precision, "inputs": {k: v for k, v in vars(self.inputs).items() if v is not None}}
+        digest = f"{recipe.digest()[:32]}-{precision}-{'-'.join(str(v) for v in vars(self.inputs).values())}"
+        target = Run(out, described, digest, resume=resume, embeddings=embeddings)
+        engine = Engine(
+            self.assembly,
+            target,
+            device=device,
+            precision=precision,
+            batch_size=batch_size,
+            workers=workers,
+            strict=strict,
+            notify=self.registry.notify,
+            progress=progress,
+        )
+        engine.load()
+        media, unreadable = discover([Path(p) for p in paths], **vars(self.inputs), known_ids=target.known_ids)
+        target.failures += [Failure("", str(path), "open", "", error.at, type(error).__name__, str(error)) for path, error in unreadable]
+        target.save(**self._describe(engine.device, workers, batch_size))
+        self.registry.notify("affectkit_run_started", run=target)
+        todo = [m for m in media if not target.finished(m)]
+        skipped = tuple(m.id for m in media if m not in todo)
+        if strict and unreadable:
+            raise unreadable[0][1]
+        try:
+            engine.process(todo)
+        except KeyboardInterrupt:
+            done = sum(target.finished(m) for m in media)
+            raise KeyboardInterrupt(
+                f"Stopped by Ctrl-C: {done} of {len(media)} media are finished and kept in {out}; the same command goes on from there."
+            ) from None
+        finally:
+            target.save(timings=engine.timings(), finished_at=_now())
+        self.registry.notify("affectkit_run_finished", run=target)
+        analysed = tuple(m.id for m in todo)
+        shown = {m.id: target.records[m.id] for m in media if m.id in target.records}
+        return RunResult(out, analysed, skipped, tuple(target.all_failures()), shown)
+
+    def plan_of(self, media: Media) -> dict[str, Any]:
+        """What a run would do with a medium: windows, pictures per second and streams that would be decoded."""
+        plan = self.assembly.plan
+        spans = plan.spans(media)
+        rates = plan.sampling(media)
+        streams = ["video"] * (plan.wants_pictures and media.kind != "audio") + ["audio"] * (bool(plan.rates) and media.audio is not None)
+        return {
+            "kind": media.kind,
+            "duration": media.duration,
+            "windows": len(spans),
+            "pictures_per_second": {str(k if isinstance(k, str) else f"frames {k[0]}"): v for k, v in rates.items()},  # type: ignore[index]
+            "decoded": streams,
+        }
+
+    def _describe(self, device: Any, workers: int | None, batch_size: int | None) -> dict[str, Any]:
+        assembly = self.assembly
+        sets = {s for m in assembly.plan.modalities.values() for s in m.label_sets}
+        sets |= {c.labels for c in (assembly.fusion, assembly.head) if c is not None}
+        return {
+            "created_at": _now(),
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "device": str(device),
+            "python": platform.python_version(),
+            "packages": {name: _version(name) for name in PACKAGES},
+            "label_sets": {
+                s.name: {"labels": s.labels, "kind": s.kind, "low": s.low, "high": s.high, "pairs": s.pairs}
+                for s in sorted(sets, key=lambda s: s.name)
+            },
+            "components": assembly.record,
+            "fusion_sources": {"used": assembly.fused, "absent": assembly.missing_sources},
+            "unavailable": assembly.plan.unavailable,
+            "broken_plugins": {f.name: f"{f.stage}: {f.error}" for f in self.registry.failures},
+        }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,370 @@
+"""The run folder: tables of results, one part per medium, and ``run.json``.
+
+    OUT/
+      run.json                    recipe, versions, weights, device, timings, and what each medium had
+      basic8.parquet/PART.parquet     one table per label set, a part per medium (pandas opens the folder as one table)
+      compound7.parquet/PART.parquet
+      quality.parquet/PART.parquet    media, track, start, end, source, name, value
+      notes.parquet/PART.parquet      what a component wants a person to see, where any does
+      embeddings.parquet/PART.parquet on request
+      failures.parquet            what went wrong, and where
+      media/PART.json             written last: the medium is finished
+
+Every file is written under a temporary name and renamed, so that a run that is killed leaves no half-written part, and
+the next run of the same recipe goes on after what is finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from affectkit import __version__
+from affectkit.errors import StoreError, UsageError, did_you_mean
+from affectkit.labels import LabelSet
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from affectkit.media import Media
+    from affectkit.timeline import Timeline
+
+FORMAT = "affectkit-run/1"
+KEYS = ("media", "track", "start", "end", "source")
+FAILURE_COLUMNS = ("media", "path", "stage", "component", "at", "error", "message")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One thing that went wrong in a run.
+
+    Attributes:
+        media: id of the medium, or an empty text where the file could not be opened.
+        path: the file.
+        stage: ``"open"``, ``"video"``, ``"sound"``, ``"provide"``, ``"preprocess"``, ``"predict"``, ``"fuse"``, ``"head"`` or ``"observer"``.
+        component: component id, or an empty text.
+        at: seconds at which it happened, or ``None``.
+        error: class of the error.
+        message: what happened and what to do.
+    """
+
+    media: str
+    path: str
+    stage: str
+    component: str
+    at: float | None
+    error: str
+    message: str
+
+
+@dataclass
+class Part:
+    """All results of one medium, ready to be written.
+
+    Attributes:
+        media: the medium.
+        timelines: one per source, label set and subject.
+        embeddings: rows of (track, start, end, source, name, vector).
+        notes: rows of (track, start, end, source, note).
+        record: what ``run.json`` says of the medium: evidence by source, timings, streams decoded.
+        failures: what went wrong in it.
+    """
+
+    media: Media
+    timelines: Sequence[Timeline]
+    embeddings: Sequence[tuple[int, float, float, str, str, Any]] = ()
+    notes: Sequence[tuple[int, float, float, str, Mapping[str, Any]]] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
+    failures: Sequence[Failure] = ()
+
+
+class Run:
+    """A run folder that is being written.
+
+    Args:
+        path: the folder; made where it is absent.
+        recipe: the resolved recipe as plain data; a folder that holds a run of another recipe is refused.
+        digest: digest of the recipe.
+        resume: go on with what the folder holds; ``False`` removes the results of an earlier run first.
+        embeddings: whether embeddings are wanted as well.
+
+    Raises:
+        UsageError: if the path is a file, or the folder holds something else or a run of another recipe.
+        StoreError: if it cannot be written.
+    """
+
+    def __init__(self, path: Path, recipe: Mapping[str, Any], digest: str, *, resume: bool = True, embeddings: bool = False) -> None:
+        self.path = Path(path)
+        self.embeddings = embeddings
+        self.info: dict[str, Any] = {"format": FORMAT, "affectkit": __version__, "recipe": dict(recipe), "recipe_digest": digest}
+        self.failures: list[Failure] = []
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file; give a folder with --out")
+        self._adopt(digest, resume)
+        with self._writing():
+            (self.path / "media").mkdir(parents=True, exist_ok=True)
+        self.records = {record["id"]: record for record in _records(self.path)}
+
+    def _adopt(self, digest: str, resume: bool) -> None:
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return
+        if not (self.path / "run.json").is_file():
+            raise UsageError(f"{self.path} is not empty and holds no run of affectkit; give an empty or new folder with --out")
+        if not resume:
+            for name in self.path.iterdir():
+                if name.name in ("media", "run.json") or name.suffix == ".parquet":
+                    shutil.rmtree(name) if name.is_dir() else name.unlink()
+            return
+        old = read_info(self.path)
+        if old.get("recipe_digest") != digest:
+            changed = ", ".join(_differences(old.get("recipe", {}), self.info["recipe"])) or "the version of the recipe"
+            raise UsageError(
+                f"{self.path} holds a run of another recipe (different: {changed}); "
+                "give another folder with --out, or --no-resume to throw its results away and start again"
+            )
+
+    @property
+    def known_ids(self) -> dict[Path, str]:
+        """Ids that media of earlier runs in this folder have, by resolved path."""
+        return {Path(record["path"]): record["id"] for record in self.records.values()}
+
+    def finished(self, media: Media) -> bool:
+        """Whether the part of a medium is written, and the file is still the same."""
+        record = self.records.get(media.id)
+        return record is not None and record["path"] == str(media.path.resolve()) and record["stamp"] == stamp(media.path)
+
+    def write(self, part: Part) -> None:
+        """Writes the part of a medium; it is finished when this returns.
+
+        Raises:
+            StoreError: if the disk is full or the folder cannot be written; nothing of the part counts then.
+        """
+        name = part_name(part.media.id)
+        by_labels: dict[LabelSet, list[Timeline]] = {}
+        for timeline in part.timelines:
+            by_labels.setdefault(timeline.labels, []).append(timeline)
+        tables = {labels.name: _values_table(labels, timelines) for labels, timelines in by_labels.items()}
+        tables["quality"] = _quality_table(part.timelines)
+        tables["notes"] = _notes_table(part)
+        tables["embeddings"] = _embeddings_table(part)
+        record = {
+            "id": part.media.id,
+            "path": str(part.media.path.resolve()),
+            "stamp": stamp(part.media.path),
+            **part.record,
+            "tables": {kind: table.num_rows for kind, table in tables.items() if table.num_rows},
+            "failures": [vars(failure) for failure in part.failures],
+        }
+        with self._writing():
+            import pyarrow.parquet as pq
+
+            for kind, table in tables.items():
+                folder = self.path / f"{kind}.parquet"
+                if table.num_rows:
+                    folder.mkdir(exist_ok=True)
+                    with _replacing(folder / f"{name}.parquet") as temporary:
+                        pq.write_table(table, temporary)
+                else:
+                    (folder / f"{name}.parquet").unlink(missing_ok=True)
+            _write_json(self.path / "media" / f"{name}.json", record)
+        self.records[part.media.id] = record
+
+    def save(self, **info: Any) -> None:
+        """Writes ``run.json`` and ``failures.parquet`` as they stand."""
+        self.info.update(info)
+        failures = self.all_failures()
+        with self._writing():
+            _write_json(
+                self.path / "run.json",
+                {**self.info, "media": {k: _public(v) for k, v in sorted(self.records.items())}, "failures": len(failures)},
+            )
+            _write_failures(self.path / "failures.parquet", failures)
+
+    def all_failures(self) -> list[Failure]:
+        """What went wrong in this run and in the finished media of earlier ones."""
+        return [*(Failure(**f) for record in self.records.values() for f in record["failures"]), *self.failures]
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            where = error.filename or self.path
+            raise StoreError(
+                f"cannot write {where}: {error.strerror or error}; what was finished before is kept: "
+                "make room or choose another disk, and give the same command again"
+            ) from error
+
+
+def read_run(path: str | Path, labels: str | None = None) -> pd.DataFrame:
+    """All results of a run as one table.
+
+    Args:
+        path: the run folder.
+        labels: name of a label set, to read only its table.
+
+    Returns:
+        A DataFrame with ``media, track, start, end, source, valid`` and ``p_<label>`` columns; start and end in seconds.
+        Without ``labels`` also a column ``labels`` that names the label set, and NaN in the columns that a set does not have.
+
+    Raises:
+        UsageError: if the folder holds no run or no such label set.
+    """
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    folder = Path(path)
+    sets = read_info(folder).get("label_sets", {})
+    if labels is not None and labels not in sets:
+        raise UsageError(f"the run {folder} has no label set {labels!r}. {did_you_mean(labels, sets)}")
+    finished = [part_name(record["id"]) for record in _records(folder)]
+    tables = []
+    for name in [labels] if labels is not None else sets:
+        parts = [folder / f"{name}.parquet" / f"{part}.parquet" for part in finished]
+        frames = [pq.ParquetFile(part).read().to_pandas() for part in parts if part.is_file()]
+        columns = [*KEYS, "valid", *(f"p_{label}" for label in sets[name]["labels"])]
+        table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+        if labels is None:
+            table.insert(5, "labels", name)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*KEYS, "labels", "valid"])
+
+
+def read_info(path: str | Path) -> dict[str, Any]:
+    """What ``run.json`` of a run folder says.
+
+    Raises:
+        UsageError: if the folder holds no run that this version can read.
+    """
+    file = Path(path) / "run.json"
+    try:
+        info = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path} holds no run: there is no {file}; give the folder that affectkit run --out wrote") from None
+    except ValueError as error:
+        raise UsageError(f"{file} is damaged ({error}); run again with --no-resume, or give another folder") from error
+    if info.get("format") != FORMAT:
+        raise UsageError(
+            f"{file} has the format {info.get('format')!r}, this version reads {FORMAT!r}; read it with the version that wrote it"
+        )
+    return info
+
+
+def part_name(media_id: str) -> str:
+    """File name of a medium's part: its id in safe characters, and a digest that keeps different ids apart.
+
+    >>> part_name("day 1/talk")
+    'day_1_talk-66ab2f8e'
+    """
+    digest = hashlib.sha256(media_id.encode()).hexdigest()[:8]
+    return f"{re.sub(r'[^A-Za-z0-9.-]', '_', media_id).strip('.')[:80]}-{digest}"
+
+
+def stamp(path: Path) -> list[int]:
+    """Size and time of change of a file, or of a folder of frames, by which a resumed run sees that it is the same."""
+    try:
+        stat = path.stat()
+        if path.is_dir():
+            files = [entry.stat() for entry in os.scandir(path) if entry.is_file()]
+            return [sum(f.st_size for f in files), max((f.st_mtime_ns for f in files), default=0), len(files)]
+    except OSError:
+        return []
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _public(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in record.items() if k not in ("id", "stamp", "tables", "failures")} | {"failures": len(record["failures"])}
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    return [
+        json.loads(file.read_text(encoding="utf-8")) for file in sorted((path / "media").glob("*.json")) if not file.name.startswith(".")
+    ]
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            yield from _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            yield f"{prefix}{key}"
+
+
+def _values_table(labels: LabelSet, timelines: Sequence[Timeline]) -> pa.Table:
+    import numpy as np
+    import pyarrow as pa
+
+    lengths = [len(t.start) for t in timelines]
+    values = np.concatenate([t.values for t in timelines])
+    columns = {
+        "media": pa.array(np.repeat([t.media_id for t in timelines], lengths), pa.string()),
+        "track": pa.array(np.repeat([t.track for t in timelines], lengths), pa.int32()),
+        "start": pa.array(np.concatenate([t.start for t in timelines]), pa.float64()),
+        "end": pa.array(np.concatenate([t.end for t in timelines]), pa.float64()),
+        "source": pa.array(np.repeat([t.source for t in timelines], lengths), pa.string()),
+        "valid": pa.array(np.concatenate([t.valid for t in timelines]), pa.bool_()),
+    }
+    columns |= {f"p_{label}": pa.array(np.ascontiguousarray(values[:, c]), pa.float32()) for c, label in enumerate(labels.labels)}
+    return pa.table(columns)
+
+
+def _quality_table(timelines: Sequence[Timeline]) -> pa.Table:
+    rows = {
+        (t.media_id, t.track, float(t.start[i]), float(t.end[i]), t.source, name): float(values[i])
+        for t in timelines
+        for name, values in t.quality.items()
+        for i in range(len(t.start))
+        if t.valid[i]
+    }
+    return _long_table([(*key, value) for key, value in rows.items()], "name", "value")
+
+
+def _notes_table(part: Part) -> pa.Table:
+    rows = [(part.media.id, *row[:4], "note", json.dumps(row[4], default=str)) for row in part.notes]
+    return _long_table(rows, "name", "value")
+
+
+def _embeddings_table(part: Part) -> pa.Table:
+    return _long_table([(part.media.id, *row) for row in part.embeddings], "name", "vector")
+
+
+def _long_table(rows: Sequence[Sequence[Any]], *columns: str) -> pa.Table:
+    import pyarrow as pa
+
+    names = (*KEYS, *columns)
+    return pa.table({name: [row[i] for row in rows] for i, name in enumerate(names)})
+
+
+def _write_failures(path: Path, failures: Sequence[Failure]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(name, pa.float64() if name == "at" else pa.string()) for name in FAILURE_COLUMNS])
+    with _replacing(path) as temporary:
+        pq.write_table(pa.table({name: [getattr(f, name) for f in failures] for name in FAILURE_COLUMNS}, schema=schema), temporary)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with _replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` that is renamed to it, or removed where writing fails."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
