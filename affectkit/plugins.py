@@ -17,7 +17,7 @@ import pluggy
 
 from affectkit import discovery, hookspecs
 from affectkit.discovery import CORE, GROUP
-from affectkit.errors import AffectKitError, PluginError, UsageError, did_you_mean, raise_all
+from affectkit.errors import AffectKitError, ConfigError, PluginError, UsageError, did_you_mean, raise_all
 from affectkit.loading import Entry, Plugin, PluginFailure, admit, observe, unloaded
 
 if TYPE_CHECKING:
@@ -76,6 +76,19 @@ class Registry:
     def recipes(self) -> dict[str, Path]:
         """The recipes of all plugins: ``plugin/stem`` to its file, sorted by name."""
         return dict(sorted((recipe.name, recipe.path) for plugin in self.plugins for recipe in plugin.recipes))
+
+    def recipe(self, name: str) -> Path:
+        """The file of the recipe ``plugin/stem``.
+
+        Raises:
+            ConfigError: where there is none of that name.
+            PluginError: where its plugin is broken or blocked; says which and what to do.
+        """
+        known = self.recipes()
+        if name not in known:
+            self._check_available(name.partition("/")[0], f"recipe {name} cannot be used")
+            raise ConfigError(f"there is no recipe {name!r}. {did_you_mean(name, known)}")
+        return known[name]
 
     def commands(self) -> dict[str, click.Command]:
         """The commands that plugins add to the command line, by name."""

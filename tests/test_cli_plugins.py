@@ -449,3 +449,41 @@ def test_a_reader_that_goes_away_is_no_error(folder: Path) -> None:
     assert program.stderr.read() == b""
     program.stderr.close()
     assert program.wait() in (0, 1)
+
+
+@pytest.fixture
+def with_recipe(folder: Path) -> Path:
+    """The same folder with a plugin that ships a recipe."""
+    (folder / "calm.yaml").write_text("modalities: [good/loud]\nwindows: {length: 3.0}\n")
+    (folder / "ships.py").write_text(
+        dedent("""
+            from pathlib import Path
+            from affectkit.api import hookimpl
+            @hookimpl
+            def affectkit_recipes(): return [Path(__file__).with_name("calm.yaml")]
+        """)
+    )
+    return folder
+
+
+def test_recipes_are_listed(with_recipe: Path) -> None:
+    result = affectkit_("recipes", "--plugins-dir", with_recipe)
+    assert (result.exit_code, line_of("ships/calm", result)) == (0, f"ships/calm {with_recipe / 'calm.yaml'}")
+    told = json.loads(affectkit_("recipes", "--json", "--plugins-dir", with_recipe).stdout)
+    assert told["ships/calm"] == str(with_recipe / "calm.yaml")
+    none = affectkit_("recipes", "-p", "no:mini", "-p", "no:core")
+    assert (none.stdout, "No plugin that is installed ships a recipe.\n" in none.stderr) == ("", True)
+
+
+def test_a_recipe_is_shown_as_run_takes_it(with_recipe: Path) -> None:
+    common = ("--plugins-dir", with_recipe, "recipes", "show")
+    shown = affectkit_(*common, "ships/calm", "--set", "windows.step=1.5")
+    assert shown.exit_code == 0
+    assert "length: 3.0\n  step: 1.5\n" in shown.stdout
+    again = with_recipe / "again.yaml"
+    again.write_text(shown.stdout)
+    assert affectkit_(*common, again).stdout == shown.stdout
+    wrong = affectkit_(*common, "ships/clam")
+    assert (wrong.exit_code, wrong.stderr) == (2, "Error: there is no recipe 'ships/clam'. Did you mean ships/calm?\n")
+    blocked = affectkit_(*common, "-p", "no:ships", "ships/calm")
+    assert blocked.stderr == "Error: recipe ships/calm cannot be used: plugin ships is blocked; leave out -p no:ships\n"

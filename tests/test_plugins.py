@@ -14,7 +14,7 @@ import pytest
 
 import affectkit
 from affectkit import plugins
-from affectkit.errors import PluginError, Problems, UsageError
+from affectkit.errors import ConfigError, PluginError, Problems, UsageError
 
 GOOD = """
     '''A plugin that works.'''
@@ -575,7 +575,11 @@ def test_every_kind_and_what_properties_declare(site: Site) -> None:
         "whole/late": "modality",
         "whole/mix": "fusion",
     }
-    assert registry.recipes()["whole/calm"] == recipe
+    assert registry.recipes()["whole/calm"] == registry.recipe("whole/calm") == recipe
+    with pytest.raises(ConfigError, match=r"^there is no recipe 'whole/cam'\. Did you mean whole/calm\?$"):
+        registry.recipe("whole/cam")
+    with pytest.raises(PluginError, match=r"^recipe whole/calm cannot be used: plugin whole is blocked; leave out -p no:whole$"):
+        plugins.load(only=["whole"], blocked=["whole"]).recipe("whole/calm")
 
 
 def test_a_plugin_may_be_an_object(site: Site) -> None:

@@ -1,0 +1,46 @@
+"""``affectkit recipes``: the recipes that plugins ship, and what one of them says once its bases are resolved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from affectkit.cli.options import PluginChoice, plugin_options, settings
+
+
+@click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@plugin_options()
+@click.pass_context
+def recipes(context: click.Context, plugins: PluginChoice, as_json: bool) -> None:
+    """List the recipes, or show one of them."""
+    settings(context).plugins = plugins  # for show
+    if context.invoked_subcommand is not None:
+        return
+    found = plugins.registry.recipes()
+    if as_json:
+        click.echo(json.dumps({name: str(path) for name, path in found.items()}, indent=2, ensure_ascii=False))
+    elif not found:
+        click.echo("No plugin that is installed ships a recipe.", err=True)
+    width = max(map(len, found), default=0)
+    for name, path in found.items() if not as_json else ():
+        click.echo(f"{name:{width}}  {path}")
+
+
+@recipes.command()
+@click.argument("name")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key, for instance windows.step=1.")
+@plugin_options()
+def show(plugins: PluginChoice, name: str, overrides: tuple[str, ...]) -> None:
+    """Show a recipe, by name or file, with its bases resolved and its defaults filled in; run takes it as it is printed."""
+    import yaml
+
+    from affectkit.config import Recipe
+
+    def find(wanted: str) -> Path:
+        return plugins.registry.recipe(wanted)
+
+    recipe = Recipe.load(name, find=find, overrides=overrides)
+    click.echo(yaml.safe_dump(recipe.to_mapping(), sort_keys=False, allow_unicode=True), nl=False)
