@@ -1,0 +1,106 @@
+"""Numbers of the published implementations, reproduced within the tolerance that each golden states."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from affectkit.builtin.mhpf import MHPF
+from affectkit.builtin.ppa import ppa
+from affectkit.planner import windows
+from affectkit.timeline import frame_ranges, overlap_mean
+
+
+@pytest.fixture(scope="module")
+def golden(goldens: Path) -> ModuleType:
+    """The loader that lies beside the goldens."""
+    spec = importlib.util.spec_from_file_location("affectkit_goldens", goldens / "golden.py")
+    if spec is None or spec.loader is None:
+        pytest.skip(f"there is no loader in {goldens}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def stem(goldens: Path, request: pytest.FixtureRequest) -> Path:
+    """The golden that a test names."""
+    return goldens / "dev" / request.param
+
+
+def check(golden: ModuleType, meta: dict, ref: dict, outputs: dict[str, np.ndarray]) -> None:
+    """Every output that is given is within its tolerance."""
+    rows = golden.compare(meta, ref, outputs)
+    assert {name for name, *_ in rows} == set(outputs)
+    assert [(name, error, allowed) for name, error, allowed, ok in rows if not ok] == []
+
+
+@pytest.mark.parametrize("stem", ["ras_windows"], indirect=True)
+def test_windows(golden: ModuleType, stem: Path) -> None:
+    meta, ref = golden.load(stem)
+    cases = golden.make_input(meta["inputs"][0], meta["salt"])
+    outputs = {f"windows_{i:02d}": np.array([(s.start, s.end) for s in windows(*case)]) for i, case in enumerate(cases.tolist())}
+    assert set(outputs) == set(meta["outputs"])
+    check(golden, meta, ref, outputs)
+    assert all(np.array_equal(outputs[name], ref[name]) for name in outputs)  # to the last bit
+
+
+@pytest.mark.parametrize("stem", ["ras_ppa"], indirect=True)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ppa(golden: ModuleType, stem: Path, dtype: torch.dtype) -> None:
+    meta, ref = golden.load(stem)
+    q = torch.from_numpy(golden.make_input(meta["inputs"][0], meta["salt"]))
+    check(golden, meta, ref, {"compound": ppa(q.to(dtype)).numpy()})
+
+
+@pytest.mark.parametrize("stem", ["ras_mhpf_v6", "ras_probability_fusion_v1"], indirect=True)
+@pytest.mark.parametrize("mask", [None, "sources", "classes"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_mhpf(golden: ModuleType, stem: Path, mask: str | None, dtype: torch.dtype) -> None:
+    meta, ref = golden.load(stem)
+    probs = torch.stack([torch.from_numpy(golden.make_input(rule, meta["salt"])) for rule in meta["inputs"]], dim=1).to(dtype)
+    state = {key: torch.from_numpy(np.array(value)) for key, value in golden.fill(meta["state_dict"], meta["rules"], meta["salt"]).items()}
+    heads = meta["constructor"].get("num_heads", 1)
+    if heads == 1:  # v1 is MHPF with one head
+        (theta,) = state.values()
+        state = {"head_weights": theta[None], "head_combine": torch.zeros(1)}
+    model = MHPF(probs.shape[1], probs.shape[2], heads)
+    model.load_state_dict(state, strict=True)
+    valid = None if mask is None else torch.ones(probs.shape[: 2 if mask == "sources" else 3], dtype=torch.bool)
+    with torch.no_grad():
+        fused = model(probs, valid)
+    assert fused.dtype == dtype
+    check(golden, meta, ref, {"fused": fused.numpy()})
+
+
+@pytest.mark.parametrize("stem", ["ras_frames"], indirect=True)
+def test_frames(golden: ModuleType, stem: Path) -> None:
+    """Windows to frames as published: their expansion covers one frame more than fits, hence a policy of its own."""
+    meta, ref = golden.load(stem)
+    q = torch.from_numpy(golden.make_input(meta["inputs"][0], meta["salt"])).double()
+    scores = ppa(q).numpy()
+    at = 0
+    segments, compounds, frames = [], [], []
+    for video in meta["constructor"]["videos"]:
+        spans = windows(video["duration"])
+        start, end = np.array([span.start for span in spans]), np.array([span.end for span in spans])
+        ranges = frame_ranges(start, end, fps=video["fps"], policy="published")
+        mine = scores[at : at + len(spans)]
+        at += len(spans)
+        means, count = overlap_mean(mine, ranges)
+        assert count.min() >= 1
+        segments.append(ranges - [0, 1])
+        compounds.append(mine)
+        frames.append(means)
+    outputs = {
+        "segment_frames": np.concatenate(segments),
+        "segment_compound": np.concatenate(compounds),
+        "frame_count": np.array([len(one) for one in frames]),
+        "frame_compound": np.concatenate(frames),
+    }
+    check(golden, meta, ref, outputs)
