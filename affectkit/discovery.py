@@ -65,7 +65,11 @@ def candidates(folder: str | os.PathLike[str] | None = None) -> list[Candidate]:
 
 
 def describe(raised: BaseException) -> str:
-    """What was raised, in one line."""
+    """What was raised, in one line.
+
+    >>> describe(ValueError("no\\nluck"))
+    'ValueError: no luck'
+    """
     try:
         text = " ".join(str(raised).split())
     except Exception:  # a plugin's own exception class may fail to print

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any, Literal
@@ -128,7 +129,8 @@ def admit(candidate: Candidate, manager: pluggy.PluginManager, before: Iterable[
     """
     working = [plugin for plugin in before if plugin.state == "ok"]
     try:
-        return _load(candidate, manager, working)
+        with redirect_stdout(sys.stderr):  # some libraries greet when they are imported, and standard output may be JSON
+            return _load(candidate, manager, working)
     except _Broken as broken:
         if manager.has_plugin(candidate.name) and candidate.name not in [plugin.name for plugin in working]:
             manager.unregister(name=candidate.name)

@@ -42,7 +42,7 @@ class Loud(Modality):
     needs = Needs(audio=Audio(rate=8000), inputs=(Input("faces", fps=5, size=48),))
     context = 3.0
     Options = LoudOptions
-    checkpoints = {"small": Checkpoint("package:x/y.safetensors", licence="MIT", sha256="abc", source="train.py", labels=BASIC7)}
+    checkpoints = {"small": Checkpoint("package:x/y.safetensors", licence="MIT", sha256="0123456789abcdef0123", source="train.py", labels=BASIC7)}
     requires = ("package_that_is_not_there", "json")
     def preprocess(self, clip): return None
     def predict(self, batch): return Output({})
@@ -189,6 +189,13 @@ def test_json(folder: Path) -> None:
     }
 
 
+def test_what_a_plugin_prints_does_not_get_into_the_output(folder: Path) -> None:
+    (folder / "chatty.py").write_text("print('Hello from the community!')\n" + GOOD.replace("from __future__ import annotations", ""))
+    result = affectkit_("plugins", "--json", "--plugins-dir", folder)
+    assert {plugin["name"]: plugin["state"] for plugin in json.loads(result.stdout)}["chatty"] == "ok"
+    assert "Hello from the community!" in result.stderr
+
+
 def test_show_tells_the_full_story(folder: Path) -> None:
     result = affectkit_("plugins", "show", "good", "--plugins-dir", folder)
     assert result.exit_code == 0
@@ -221,7 +228,7 @@ def test_show_tells_the_full_story(folder: Path) -> None:
                         path: str required
                         bands: tuple[int, ...] = [1, 2]
                         weights: Mapping[str, float] = {{"a": 0.5}}
-          checkpoints:  small: package:x/y.safetensors, licence MIT, sha256 abc, train.py
+          checkpoints:  small: package:x/y.safetensors, licence MIT, sha256 0123456789ab..., train.py
           requires:     package_that_is_not_there: not installed
                         json: installed
         """

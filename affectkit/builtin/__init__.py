@@ -14,9 +14,10 @@ from affectkit.api import Fusion, Head, Provider, hookimpl
 def affectkit_providers() -> Iterable[type[Provider]]:
     """Faces, words and descriptions."""
     from affectkit.builtin.descriptions import Descriptions
+    from affectkit.builtin.whisper import Whisper
     from affectkit.builtin.yunet import YuNet
 
-    return [YuNet, Descriptions]
+    return [YuNet, Whisper, Descriptions]
 
 
 @hookimpl

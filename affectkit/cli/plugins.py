@@ -251,7 +251,8 @@ def _line(key: str, item: Any) -> str:
     if not isinstance(item, dict):
         return f"{key}: {_text(item)}"
     if "uri" in item:
-        details = [item["uri"], f"licence {item['licence']}", f"sha256 {item['sha256'] or 'not given'}", item["source"]]
+        digest = f"{item['sha256'][:12]}..." if item["sha256"] else "not given"
+        details = [item["uri"], f"licence {item['licence']}", f"sha256 {digest}", item["source"]]
         return f"{key}: {', '.join(detail for detail in details if detail)}"
     default = "required" if "required" in item else f"= {json.dumps(item['default'], ensure_ascii=False)}"
     return f"{key}: {item['type']} {default}"
