@@ -147,8 +147,9 @@ def _make(recipe: Recipe, registry: Registry, name: str, kind: str, record: dict
         raise PluginError(f"{name} needs the package {', '.join(absent)}, which is not installed: pip install 'affectkit[all]'")
     option = "checkpoint" if hasattr(component.options, "checkpoint") else None
     weights = []
-    for checkpoint in component.used_checkpoints().values():
-        weights.append(checkpoints.record(checkpoint, checkpoints.resolve(checkpoint, owner=name, option=option)))
+    for tag, checkpoint in component.used_checkpoints().items():
+        several = tag if len(component.checkpoints) > 1 else ""
+        weights.append(checkpoints.record(checkpoint, checkpoints.resolve(checkpoint, owner=name, tag=several, option=option)))
     record[name] = {"kind": kind, "plugin": entry.plugin, "distribution": entry.distribution, "version": entry.version, "weights": weights}
     return component
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,32 +146,36 @@ def _found(result: RunResult, name: str) -> dict[str, Any]:
 
 
 def _show(result: RunResult, session: Session) -> None:
+    """A row per medium: share of windows with evidence by modality, and the class with the highest mean over its windows."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    console = Console()
+    console = Console(highlight=False)
     assembly = session.assembly
-    last = [c.id for c in (assembly.fusion, assembly.head) if c is not None] or list(assembly.plan.modalities)
-    table = Table("media", "windows", *(name.replace("/", "/\u200b") for name in assembly.plan.modalities), *last, header_style="bold")
+    last = [c.id for c in (assembly.fusion, assembly.head) if c is not None]
+    table = Table("media", "windows", Column("windows with evidence", no_wrap=True), *last, header_style="bold", show_lines=len(result.media) > 1)
     for name, record in result.media.items():
-        shares = [f"{had['share']:.0%}" if had["windows"] else "-" for had in record["evidence"].values()]
-        found = [_best(record["mean"].get(source)) for source in last]
-        table.add_row(name, str(record["windows"]), *shares, *found)
+        shares = "\n".join(f"{had['share']:>4.0%} {source}" for source, had in record["evidence"].items())
+        table.add_row(name, str(record["windows"]), shares, *(_best(record["mean"].get(source)) for source in last))
     if result.media:
         console.print(table)
-        console.print("Shares of windows with evidence; then the class with the highest mean over windows.")
     for name, record in result.media.items():
-        for source, had in record["evidence"].items():
-            for reason, count in had["reasons"].items():
-                console.print(
-                    f"  {name}: {source} has no evidence in {count} of {had['windows']} windows: {reason}", highlight=False, markup=False
-                )
+        for reason, sources in _reasons(record).items():
+            click.echo(f"{name}: {', '.join(sources)}: {reason}")
     if result.skipped:
-        console.print(f"Finished before, not analysed again: {', '.join(result.skipped)} (--no-resume starts anew)", markup=False)
+        click.echo(f"Finished before, not analysed again: {', '.join(result.skipped)} (--no-resume starts anew)")
     for failure in result.failures:
-        where = f"{failure.path}: {failure.component + ': ' if failure.component else ''}"
-        click.echo(f"Failed: {where}{failure.message}", err=True)
-    console.print(f"Results: {result.path} (affectkit.read_run({str(result.path)!r}))", highlight=False, markup=False, soft_wrap=True)
+        click.echo(f"Failed: {failure.path}: {failure.component + ': ' if failure.component else ''}{failure.message}", err=True)
+    click.echo(f"Results: {result.path}   (in Python: affectkit.read_run({str(result.path)!r}))")
+
+
+def _reasons(record: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Why there is no evidence, and which modalities it concerns in how many windows."""
+    reasons: dict[str, list[str]] = {}
+    for source, had in record["evidence"].items():
+        for reason, count in had["reasons"].items():
+            reasons.setdefault(reason, []).append(f"{source} ({count} of {had['windows']} windows)")
+    return reasons
 
 
 def _best(mean: dict[str, float] | None) -> str:
