@@ -106,6 +106,7 @@ def resolve(
     *,
     fetch: bool = False,
     owner: str = "",
+    tag: str = "",
     option: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -115,6 +116,7 @@ def resolve(
         checkpoint: what is wanted.
         fetch: whether it may be downloaded where it is not here.
         owner: id of the component that wants it, for messages.
+        tag: which of its checkpoints it is, where it has several, for messages.
         option: the component's option that takes a local file, for messages.
         progress: is told how far a download has come.
 
@@ -135,10 +137,10 @@ def resolve(
     if damaged:
         raise CheckpointError(
             f"{_for(owner)}{damaged[0]} is damaged or another version: its sha256 is {damaged[1]}, "
-            f"expected {checkpoint.sha256}. {_remedy(found, owner, option)}"
+            f"expected {checkpoint.sha256}. {_remedy(found, owner, tag, option)}"
         )
     looked = " and ".join(str(place) for place in found.places)
-    raise CheckpointError(f"{_for(owner)}the weights {found.name} are not here (looked for {looked}). {_remedy(found, owner, option)}")
+    raise CheckpointError(f"{_for(owner)}the weights {found.name} are not here (looked for {looked}). {_remedy(found, owner, tag, option)}")
 
 
 def record(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
@@ -413,14 +415,15 @@ def _for(owner: str) -> str:
     return f"{owner}: " if owner else ""
 
 
-def _remedy(found: Address, owner: str, option: str | None) -> str:
+def _remedy(found: Address, owner: str, tag: str, option: str | None) -> str:
     """What to do about weights that are absent or damaged."""
     if found.kind == "package":
         return "They are part of an installed package; install the plugin again"
     give = f"--set components.{owner}.{option}=/path/to/{found.name}" if owner and option else ""
     if not found.url:
         return f"Give the right file with {give}" if give else "Give the right file"
-    get = f"Get them with 'affectkit weights fetch {owner}'" if owner else f"Download them from {found.url} to {found.target}"
+    wanted = f"{owner}:{tag}" if tag else owner
+    get = f"Get them with 'affectkit weights fetch {wanted}'" if owner else f"Download them from {found.url} to {found.target}"
     return f"{get}{f', or give a local file: {give}' if give else ''}"
 
 

@@ -278,7 +278,8 @@ class Component(ABC):
         if len(used) != 1:
             raise PluginError(f"{self.id} uses {len(used)} checkpoints; resolve them one by one with affectkit.checkpoints.resolve")
         option = "checkpoint" if hasattr(self.options, "checkpoint") else None
-        return checkpoints.resolve(next(iter(used.values())), owner=self.id, option=option)
+        tag, checkpoint = next(iter(used.items()))
+        return checkpoints.resolve(checkpoint, owner=self.id, tag=tag if len(self.checkpoints) > 1 else "", option=option)
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Loads weights onto ``device``; called once, before the first batch. ``dtype`` is the precision of forward passes."""

@@ -473,7 +473,8 @@ def test_the_weights_of_a_component(tmp_path):
     model.id = "plug/model"
     assert list(model.used_checkpoints()) == ["small"]
     with pytest.raises(
-        CheckpointError, match=r"plug/model: the weights small\.pt .* --set components\.plug/model\.checkpoint=/path/to/small\.pt"
+        CheckpointError,
+        match=r"plug/model: the weights small\.pt .* fetch plug/model:small.* --set components\.plug/model\.checkpoint=/path/to/small\.pt",
     ):
         model.weights()
     path = tmp_path / "mine.pt"
