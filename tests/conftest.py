@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("affectkit", deadline=None)  # a shared machine pauses now and then; examples are small anyway
+settings.load_profile("affectkit")
 
 ROOT = Path(__file__).resolve().parent.parent
 
