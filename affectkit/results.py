@@ -19,7 +19,7 @@ from affectkit.media import Span
 from affectkit.reader import Window
 from affectkit.timeline import Timeline
 
-NO_EVIDENCE = "no evidence"
+NO_EVIDENCE = "too little for it to go by"
 
 
 @dataclass

@@ -90,7 +90,7 @@ def test_the_table_beside_a_medium(tmp_path, table):
     assert words(describe(tmp_path / "third.mp4", (0, 4))[0]) == "with its name"
     [found] = describe(tmp_path / "other.mp4", (0, 4))
     assert not found.valid
-    assert found.reason == "no descriptions given (--descriptions FILE, or other.descriptions.csv beside the medium)"
+    assert found.reason == "no descriptions given (--descriptions FILE, or NAME.descriptions.csv beside NAME)"
 
 
 def test_a_wrong_table_beside_a_medium_is_the_reason(tmp_path, table):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,8 @@ from affectkit.cli.options import PluginChoice, plugin_options
 if TYPE_CHECKING:
     from affectkit.media import Media
     from affectkit.session import RunResult, Session
+
+LISTED = 6  # media named in one line
 
 
 def run_options(function: Any) -> Any:
@@ -147,35 +149,41 @@ def _found(result: RunResult, name: str) -> dict[str, Any]:
 
 def _show(result: RunResult, session: Session) -> None:
     """A row per medium: share of windows with evidence by modality, and the class with the highest mean over its windows."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Column, Table
 
-    console = Console(highlight=False)
     assembly = session.assembly
     last = [c.id for c in (assembly.fusion, assembly.head) if c is not None]
-    table = Table("media", "windows", Column("windows with evidence", no_wrap=True), *last, header_style="bold", show_lines=len(result.media) > 1)
+    heads = [name.replace("/", "/\n").replace("_", "_\n") for name in assembly.plan.modalities]
+    shares = [Column(head, justify="right", no_wrap=True) for head in heads]
+    table = Table(Column("media", overflow="fold"), "win-\ndows", *shares, *last, box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     for name, record in result.media.items():
-        shares = "\n".join(f"{had['share']:>4.0%} {source}" for source, had in record["evidence"].items())
-        table.add_row(name, str(record["windows"]), shares, *(_best(record["mean"].get(source)) for source in last))
+        evidence = [f"{had['share']:.0%}" for had in record["evidence"].values()]
+        table.add_row(name, str(record["windows"]), *evidence, *(_best(record["mean"].get(source)) for source in last))
     if result.media:
-        console.print(table)
-    for name, record in result.media.items():
-        for reason, sources in _reasons(record).items():
-            click.echo(f"{name}: {', '.join(sources)}: {reason}")
+        Console(highlight=False).print(table)
+        click.echo("Percent of windows with evidence, and the class with the highest mean over windows.")
+    for (source, reason), names in _reasons(result).items():
+        listed = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+        click.echo(f"{source} has no evidence in {listed}: {reason}")
     if result.skipped:
         click.echo(f"Finished before, not analysed again: {', '.join(result.skipped)} (--no-resume starts anew)")
     for failure in result.failures:
-        click.echo(f"Failed: {failure.path}: {failure.component + ': ' if failure.component else ''}{failure.message}", err=True)
+        where = "" if failure.path in failure.message else f"{failure.path}: "
+        click.echo(f"Failed: {where}{failure.component + ': ' if failure.component else ''}{failure.message}", err=True)
     click.echo(f"Results: {result.path}   (in Python: affectkit.read_run({str(result.path)!r}))")
 
 
-def _reasons(record: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Why there is no evidence, and which modalities it concerns in how many windows."""
-    reasons: dict[str, list[str]] = {}
-    for source, had in record["evidence"].items():
-        for reason, count in had["reasons"].items():
-            reasons.setdefault(reason, []).append(f"{source} ({count} of {had['windows']} windows)")
-    return reasons
+def _reasons(result: RunResult) -> dict[tuple[str, str], list[str]]:
+    """In which media, and how much of them, a modality has no evidence, by modality and reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, record in result.media.items():
+        for source, had in record["evidence"].items():
+            for reason, count in had["reasons"].items():
+                part = "" if count == had["windows"] else f" ({count} of {had['windows']} windows)"
+                found.setdefault((source, reason), []).append(name + part)
+    return found
 
 
 def _best(mean: dict[str, float] | None) -> str:
