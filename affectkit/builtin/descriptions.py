@@ -145,7 +145,7 @@ class Descriptions(Provider):
                 except AffectKitError as error:  # one medium's own table stops no other medium
                     self._beside[path] = str(error)
             else:
-                self._beside[path] = f"no descriptions given (--descriptions FILE, or NAME.descriptions.csv beside NAME)"
+                self._beside[path] = "no descriptions given (--descriptions FILE, or NAME.descriptions.csv beside NAME)"
         return self._beside[path]
 
 
