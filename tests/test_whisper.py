@@ -29,7 +29,7 @@ def write_tiny(path: Path, vocabulary: int = 51865) -> Path:
     from whisper.model import ModelDimensions
     from whisper.model import Whisper as Network
 
-    dims = ModelDimensions(80, 1500, 32, 2, 2, vocabulary, 16, 32, 2, 2)
+    dims = ModelDimensions(80, 1500, 16, 2, 1, vocabulary, 12, 16, 2, 2)
     network = Network(dims)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -37,6 +37,15 @@ def write_tiny(path: Path, vocabulary: int = 51865) -> Path:
             parameter.normal_(std=0.1, generator=generator)
     torch.save({"dims": asdict(dims), "model_state_dict": network.half().state_dict()}, path)
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Matrices this small are slower on several threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +110,19 @@ def test_a_piece_does_not_depend_on_its_neighbours(provider):
     together = provider.provide(clips)
     for clip, item in zip(clips, together, strict=True):
         assert same(provider.provide([clip])[0], item)
+
+
+def test_what_whisper_hears_in_the_last_moments_of_a_piece_is_left_out(provider, monkeypatch):
+    def said(seek: int, start: float) -> dict[str, Any]:
+        return {"seek": seek, "words": [{"word": f" at{seek}", "start": start, "end": start + 0.1, "probability": 0.5}]}
+
+    monkeypatch.setattr(
+        "whisper.transcribe", lambda *_, **__: {"language": "en", "segments": [said(0, 0.1), said(150, 1.5), said(160, 1.6)]}
+    )
+    [long] = provider.provide([piece(noise(2.0), start=3.0)])
+    assert [(word.text, word.start) for word in long.data["words"]] == [("at0", 3.1), ("at150", 4.5)]
+    [short] = provider.provide([piece(noise(0.3))])
+    assert short.data["text"] == "at0"
 
 
 def test_the_sound_is_left_as_it_was(provider):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 KIND = "transcript"
 RATE = 16000  # samples per second that Whisper was trained on
 SHORTEST = 0.1  # seconds; less sound than this holds no word
+TAIL = 0.5  # seconds; left over at the end of a piece, they are too short for words of their own, and Whisper says "Thank you."
+HOP = 160  # samples per step of Whisper's spectrogram, in which it says where it went on
 FRAME = RATE // 10  # samples over which loudness is measured, 0.1 s
 SILENCE = 1e-3  # root mean square of full scale, -60 dB; Whisper invents words for less
 LONGEST_PHRASE = 12  # words of a phrase whose repetitions are looked for
@@ -145,7 +147,9 @@ class Whisper(Provider):
             fp16=self._half,
             verbose=None,
         )
-        said = [word for segment in result["segments"] for word in segment["words"] if word["word"].strip()]
+        last = (len(clip.audio) - TAIL * RATE) / HOP
+        segments = [segment for segment in result["segments"] if segment["seek"] == 0 or segment["seek"] <= last]
+        said = [word for segment in segments for word in segment["words"] if word["word"].strip()]
         said = [said[index] for index in without_loops([word["word"] for word in said])]
         if not said:
             return Evidence.none(KIND, "no speech")
