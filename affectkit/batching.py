@@ -110,7 +110,7 @@ def collate(rows: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tenso
 
 
 def check_output(name: str, output: Output, label_sets: Sequence[LabelSet], size: int) -> None:
-    """Refuses an output that breaks the contract: wrong shape, NaN, values out of range, rows that do not sum to 1.
+    """Refuses an output that breaks the contract: wrong shapes, NaN, values out of range, rows that do not sum to 1.
 
     Raises:
         PluginError: saying which label set is wrong and how.
@@ -127,7 +127,16 @@ def check_output(name: str, output: Output, label_sets: Sequence[LabelSet], size
         if bool((values < labels.low - slack).any() | (values > labels.high + slack).any()):
             raise PluginError(f"{name} returned values outside [{labels.low}, {labels.high}] for {labels.name!r}")
         if labels.kind == "categorical" and bool((values.sum(dim=1) - 1).abs().max() > 1e-2):
-            raise PluginError(f"{name} must return rows that sum to 1 for {labels.name!r}, found {float(values.sum(dim=1)[0]):.3f}")
+            total = values.sum(dim=1)
+            worst = float(total[(total - 1).abs().argmax()])
+            raise PluginError(f"{name} must return rows that sum to 1 for {labels.name!r}, found a row that sums to {worst:.3f}")
+    for what, tensors, dims in (("embedding", output.embeddings, 2), ("quality", output.quality, 1)):
+        for key, tensor in tensors.items():
+            if tensor.dim() != dims or len(tensor) != size:
+                shape = f"({size}, D)" if dims == 2 else f"({size},)"
+                raise PluginError(f"{name} must return {shape} numbers for the {what} {key!r}, found {tuple(tensor.shape)}")
+    if output.notes is not None and len(output.notes) != size:
+        raise PluginError(f"{name} must return one note per clip, found {len(output.notes)} for {size} clips")
 
 
 @dataclass
@@ -170,31 +179,43 @@ class Batcher:
             self._run(items)
 
     def _run(self, items: list[Item]) -> None:
+        problem: Exception | None = None
+        rows: list[Row] = []
         try:
             rows = self._forward(items)
         except torch.OutOfMemoryError as error:
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-            if len(items) == 1:
-                items[0].done(
-                    PluginError(
-                        f"{self.id}: one clip does not fit the memory of {self.device}; use --device cpu or --precision bf16 ({error})"
-                    )
-                )
-                return
-            self.halved += 1
-            self.batch_size = max(1, len(items) // 2)
+            problem = self._does_not_fit(str(error))
+            if len(items) > 1:
+                self.halved += 1
+                self.batch_size = len(items) // 2
         except Exception as error:  # a plugin may raise anything; the clip that caused it is found by halving
-            if len(items) == 1:
-                items[0].done(error)
-                return
-        else:
+            problem = error
+        if problem is None:
             for item, row in zip(items, rows, strict=True):
                 item.done(row)
-            return
-        half = (len(items) + 1) // 2
-        self._run(items[:half])
-        self._run(items[half:])
+        elif len(items) == 1:
+            items[0].done(problem)
+        else:
+            self._free_memory()
+            half = (len(items) + 1) // 2
+            self._run_in_parts(items[:half])
+            self._run_in_parts(items[half:])
+
+    def _run_in_parts(self, items: list[Item]) -> None:
+        """Runs items in batches that fit, as far as is known by now."""
+        left = deque(items)
+        while left:
+            self._run([left.popleft() for _ in range(min(self.batch_size, len(left)))])
+
+    def _does_not_fit(self, what: str) -> PluginError:
+        return PluginError(
+            f"{self.id}: one clip does not fit the memory of {self.device}; use --device cpu, or --precision bf16 on a GPU ({what})"
+        )
+
+    def _free_memory(self) -> None:
+        """Gives cached memory back; outside of the handler, whose traceback holds the tensors of the failed batch."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _forward(self, items: list[Item]) -> list[Row]:
         self.forwards += 1
@@ -204,7 +225,7 @@ class Batcher:
         values = {labels: v.detach().float().cpu() for labels, v in output.values.items()}
         embeddings = {k: v.detach().float().cpu() for k, v in output.embeddings.items()}
         quality = {k: v.detach().float().cpu() for k, v in output.quality.items()}
-        check_output(self.id, Output(values), self.modality.label_sets, len(items))
+        check_output(self.id, Output(values, embeddings, quality, output.notes), self.modality.label_sets, len(items))
         return [
             Row(
                 {labels: v[i] for labels, v in values.items()},
