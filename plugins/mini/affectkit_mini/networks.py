@@ -216,7 +216,7 @@ class AudioNet(nn.Module):
     their weighted mean and deviation are joined.
     """
 
-    def __init__(self, classes: int = 7, dropout: float = 0.4) -> None:
+    def __init__(self, classes: int = 7, dropout: float = 0.3) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(1, AUDIO_WIDTHS[0], 5, (2, 2), 2, bias=False), nn.BatchNorm2d(AUDIO_WIDTHS[0]))
         strides = ((1, 2), (2, 2), (1, 2), (2, 2))
@@ -244,9 +244,9 @@ class AudioNet(nn.Module):
         x = functional.relu(self.stem(mel[:, None] * keep)) * reached
         for block in self.blocks:
             x, reached = block(x, reached)
-        frames = x.transpose(1, 2).flatten(2)  # (B, T / 8, 256)
-        weights = self.weigh(frames).masked_fill(reached[:, 0] == 0, -torch.inf).softmax(1)
+        frames = x.transpose(1, 2).flatten(2).float()  # (B, T / 8, 256), sums in single precision
+        weights = self.weigh(frames).float().masked_fill(reached[:, 0] == 0, -torch.inf).softmax(1)
         mean = (weights * frames).sum(1)
-        deviation = ((weights * frames.square()).sum(1) - mean.square()).clamp_min(1e-4).sqrt()
+        deviation = ((weights * (frames - mean[:, None]).square()).sum(1) + 1e-2).sqrt()
         embedding = functional.silu(self.project(self.dropout(torch.cat([mean, deviation], 1))))
         return self.classify(self.dropout(embedding)), embedding

@@ -25,7 +25,7 @@ from torch import Tensor
 from train_audio import logits_of as audio_logits
 from train_audio import read_corpora
 from train_face_static import read_fer2013
-from train_scene import read_afew
+from train_scene import read_splits
 from train_text import distribution, read_goemotions
 
 from affectkit.api import BASIC8
@@ -91,14 +91,14 @@ def text(weights: Path, data: Path, cache: Path | None, seed: int) -> Said:
     """mini/text over the rows of GoEmotions dev with one label."""
     texts, target = read_goemotions(data, "dev")
     single = np.flatnonzero(target.sum(1) == 1)
-    logits, settings = sentence_logits(weights / "text.safetensors", [texts[row] for row in single], cache)
-    rows = distribution(logits.sigmoid().numpy(), settings["exponent"])
+    logits, settings = sentence_logits(weights / "text.safetensors", texts, cache)
+    rows = distribution(logits[single].sigmoid().numpy(), settings["exponent"])
     return Said(rows[:, None], target[single].argmax(1), halves(np.arange(len(single)), seed))
 
 
 def scene(weights: Path, data: Path, cache: Path | None, seed: int) -> Said:
     """mini/scene over AFEW dev, all kinds of description."""
-    table = read_afew(data, "dev")
+    _, table, _ = read_splits(data)
     logits, settings = sentence_logits(weights / "scene.safetensors", list(table["text"]), cache)
     rows = (logits / settings["temperature"]).softmax(1).numpy()
     return Said(rows[:, None], table["truth"].to_numpy(), halves(table["clip"].to_numpy(), seed))

@@ -80,7 +80,7 @@ def read_corpora(data: Path) -> Corpus:
     return Corpus(power, truth, table["voice"].to_numpy(), table["held"].to_numpy())
 
 
-def augment(power: Tensor, random: np.random.Generator, seconds: tuple[float, float] = (1.0, 4.0)) -> Tensor:
+def augment(power: Tensor, random: np.random.Generator, seconds: tuple[float, float] = (1.5, 4.0)) -> Tensor:
     """A piece of a clip with other speed, pitch, noise, room tone and missing bands.
 
     Args:
@@ -103,9 +103,9 @@ def augment(power: Tensor, random: np.random.Generator, seconds: tuple[float, fl
         centre = int(active[random.integers(len(active))])
         start = int(np.clip(centre - random.integers(wanted), 0, len(levels) - wanted))
         levels = levels[start : start + wanted]
-    if random.random() < 0.6:  # noise of a random colour below the voice
+    if random.random() < 0.5:  # noise of a random colour below the voice
         tilt = torch.linspace(0, random.uniform(-30, 5), 64)
-        loud = levels.amax(1).max() - random.uniform(15, 50)
+        loud = levels.amax(1).max() - random.uniform(20, 55)
         grain = torch.from_numpy(random.exponential(1.0, tuple(levels.shape))).float().clamp_min(1e-3)
         noise = 10 ** ((loud + tilt) / 10) * grain
         levels = decibels(10 ** (levels / 10) + noise)
@@ -157,9 +157,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=36)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ def main() -> None:
 
     model = AudioNet()
     optimiser = torch.optim.AdamW(model.parameters(), lr=options.rate, weight_decay=0.05)
-    average = Average(model, 0.998)
+    average = Average(model, 0.99)
     first = 0
     if (state := load_state(options.out / "audio.state")) is not None:
         model.load_state_dict(state["model"])
@@ -193,10 +193,11 @@ def main() -> None:
             pick = random.choice(rows, options.batch_size, p=weights)
             mel, mask = pad([augment(corpus.power[row], random) for row in pick])
             target = functional.one_hot(torch.from_numpy(corpus.truth[pick]), len(BASIC7)).float()
-            share, other = float(random.beta(0.3, 0.3)), torch.from_numpy(random.permutation(len(pick)))
-            share = max(share, 1 - share)
-            mel, mask = share * mel + (1 - share) * mel[other], mask | mask[other]
-            target = share * target + (1 - share) * target[other]
+            if random.random() < 0.3:
+                share, other = float(random.beta(0.3, 0.3)), torch.from_numpy(random.permutation(len(pick)))
+                share = max(share, 1 - share)
+                mel, mask = share * mel + (1 - share) * mel[other], mask | mask[other]
+                target = share * target + (1 - share) * target[other]
             with torch.autocast("cpu", torch.bfloat16):
                 logits = model(mel, mask)[0]
             loss = functional.cross_entropy(logits.float(), target, label_smoothing=0.05)

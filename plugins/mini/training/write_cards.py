@@ -33,7 +33,7 @@ CARDS = {
     ),
     "audio": (
         "mini/audio: the emotion of a voice",
-        "A convolutional network with attentive pooling over log-mel frames (16 kHz, 64 bands, 100 frames per second). Pieces of 1 to 4 seconds with "
+        "A convolutional network with attentive pooling over log-mel frames (16 kHz, 64 bands, 100 frames per second). Pieces of 1.5 to 4 seconds with "
         "other speed, pitch, noise, microphone and missing bands were seen in training. Validation is by voice: no voice is on both sides.",
         "Trained on acted, studio-recorded speech: few voices, two English sentences and short Polish ones. Spontaneous speech, music, laughter, children "
         "and other languages are outside of what it has heard, and there it is often wrong with confidence. nEMO has no disgust. The corpora's "
