@@ -294,7 +294,10 @@ def project(values: np.ndarray, source: LabelSet, target: LabelSet, outside: Out
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != len(source):
-        raise LabelError(f"expected values of shape (N, {len(source)}) for {source.name!r} ({_show(source.labels)}), found {values.shape}")
+        raise LabelError(
+            f"expected values of shape (N, {len(source)}) for {source.name!r}, found {values.shape} "
+            f"({source.name}: {_show(source.labels)}; {target.name}: {_show(target.labels)})"
+        )
     mapping = projection(source, target, outside)
     if source.kind == "continuous":
         values = (values - source.low) / (source.high - source.low) * (target.high - target.low) + target.low

@@ -118,7 +118,7 @@ def from_frame(table: pd.DataFrame, labels: LabelSet) -> list[Timeline]:
     return [
         Timeline(
             media_id=str(media),
-            track=int(str(track)),
+            track=int(rows["track"].iloc[0]),
             source=str(source),
             labels=labels,
             start=rows["start"].to_numpy(np.float64),
@@ -126,7 +126,7 @@ def from_frame(table: pd.DataFrame, labels: LabelSet) -> list[Timeline]:
             values=rows[columns].to_numpy(np.float32),
             valid=rows["valid"].to_numpy(bool),
         )
-        for (media, track, source), rows in table.groupby(["media", "track", "source"], sort=False)
+        for (media, _, source), rows in table.groupby(["media", "track", "source"], sort=False, observed=True)
     ]
 
 

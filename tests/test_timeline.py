@@ -1,0 +1,217 @@
+"""Timelines, their tables, and the ways between windows and frames."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from affectkit.errors import UsageError
+from affectkit.labels import BASIC8, COMPOUND7, LabelSet
+from affectkit.media import Span
+from affectkit.planner import windows
+from affectkit.timeline import COLUMNS, Timeline, aggregate, frame_ranges, from_frame, overlap_mean
+
+TWO = LabelSet("two", ("no", "yes"))
+SEEDS = st.integers(0, 2**31)
+
+
+def timeline(
+    media: str = "a/b.mp4", track: int = 0, source: str = "core/ppa", labels: LabelSet = COMPOUND7, n: int = 4, seed: int = 0
+) -> Timeline:
+    rng = np.random.default_rng(seed)
+    values = rng.dirichlet(np.ones(len(labels)), n)
+    valid = rng.random(n) < 0.7
+    values[~valid] = np.nan
+    start = np.arange(n) * 2.0
+    return Timeline(media, track, source, labels, start, start + 4, values, valid, {"size": rng.random(n)})
+
+
+class TestTimeline:
+    def test_types(self) -> None:
+        one = timeline()
+        assert (one.start.dtype, one.end.dtype, one.values.dtype, one.valid.dtype) == (np.float64, np.float64, np.float32, bool)
+        assert one.quality["size"].dtype == np.float32
+        assert len(one) == 4
+
+    def test_no_rows(self) -> None:
+        one = Timeline("a", -1, "x/y", TWO, np.empty(0), np.empty(0), np.empty((0, 2)), np.empty(0))
+        assert len(one) == 0
+        assert one.valid.dtype == bool
+        assert list(one.to_frame().columns) == [*COLUMNS, "p_no", "p_yes"]
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"start": np.zeros((2, 1))}, r"start: expected shape \(N,\), found \(2, 1\)"),
+            ({"end": np.ones(3)}, r"end: expected shape \(2,\), found \(3,\)"),
+            ({"valid": np.ones(3, bool)}, r"valid: expected shape \(2,\), found \(3,\)"),
+            ({"valid": np.ones(2)}, r"valid: expected bool, found float64"),
+            ({"values": np.ones((2, 7))}, r"values of 'two': expected shape \(2, 2\), found \(2, 7\)"),
+            ({"quality": {"words": np.ones(1)}}, r"quality 'words': expected shape \(2,\), found \(1,\)"),
+            ({"end": np.array([4.0, -1])}, r"start: row 1 begins at 0\.0 and ends at -1\.0"),
+            ({"start": np.array([np.nan, 0])}, r"start: row 0 begins at nan and ends at 4\.0"),
+            ({"valid": np.array([True, False])}, r"values: row 1 has no evidence and says \[0\.5 0\.5\]; its values must be NaN"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused(self, change: dict, message: str) -> None:
+        whole = {"start": np.zeros(2), "end": np.full(2, 4.0), "values": np.full((2, 2), 0.5), "valid": np.ones(2, bool), "quality": {}}
+        with pytest.raises(UsageError, match=rf"timeline of x/y in a\.mp4, {message}"):
+            Timeline("a.mp4", 0, "x/y", TWO, **(whole | change))
+
+    def test_table(self) -> None:
+        one = timeline()
+        table = one.to_frame()
+        assert list(table.columns) == [*COLUMNS, *(f"p_{label}" for label in COMPOUND7.labels)]
+        assert (table["media"].unique().tolist(), table["track"].unique().tolist(), table["source"].unique().tolist()) == (
+            ["a/b.mp4"],
+            [0],
+            ["core/ppa"],
+        )
+        assert table["p_sadly_angry"].isna().tolist() == (~one.valid).tolist()
+        assert table["p_sadly_angry"].dtype == np.float32
+
+    def test_tables_come_back(self) -> None:
+        lines = [timeline("b", 0), timeline("a", 1, seed=1), timeline("a", -1, "mini/audio", seed=2, n=1)]
+        table = pd.concat([line.to_frame() for line in lines], ignore_index=True)
+        table[["media", "source"]] = table[["media", "source"]].astype("category")  # as Parquet may give it
+        for found, expected in zip(from_frame(table, COMPOUND7), lines, strict=True):
+            assert (found.media_id, found.track, found.source, found.labels) == (
+                expected.media_id,
+                expected.track,
+                expected.source,
+                expected.labels,
+            )
+            for name in ("start", "end", "values", "valid"):
+                np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+    def test_a_table_of_several_label_sets(self) -> None:
+        """As ``read_run`` gives it: a column ``labels``, and columns that a set does not have are NaN."""
+        lines = [timeline(labels=COMPOUND7), timeline(labels=BASIC8, source="core/mean")]
+        table = pd.concat([line.to_frame().assign(labels=line.labels.name) for line in lines])
+        (found,) = from_frame(table, BASIC8)
+        assert found.source == "core/mean"
+        np.testing.assert_array_equal(found.values, lines[1].values)
+
+    def test_missing_columns_are_named(self) -> None:
+        table = timeline(labels=TWO).to_frame().drop(columns=["valid", "p_yes"])
+        message = r"a table of 'two' needs the columns media, .*p_yes; missing valid, p_yes; found media, track, start, end, source, p_no"
+        with pytest.raises(UsageError, match=message):
+            from_frame(table, TWO)
+
+    def test_an_empty_table(self) -> None:
+        assert from_frame(timeline(labels=TWO).to_frame().iloc[:0], TWO) == []
+
+
+def brute_force(start: np.ndarray, end: np.ndarray, values: np.ndarray, valid: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Frame by frame, class by class."""
+    out = np.full((len(times), values.shape[1]), np.nan)
+    for t, at in enumerate(times):
+        covers = [i for i in range(len(start)) if valid[i] and (start[i] <= at < end[i] or start[i] == at == end[i])]
+        for c in range(values.shape[1]):
+            said = [values[i, c] for i in covers if not np.isnan(values[i, c])]
+            if said:
+                out[t, c] = np.mean(said)
+    return out
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Any windows (start, end, values, valid) and frame times, on a coarse clock so that borders meet."""
+    rng = np.random.default_rng(draw(SEEDS))
+    n, frames, classes = draw(st.integers(0, 6)), draw(st.integers(0, 30)), draw(st.integers(1, 3))
+    start = rng.integers(0, 20, n) / 2
+    end = start + rng.integers(0, 10, n) / 2
+    values = rng.random((n, classes))
+    values[rng.random(values.shape) < 0.2] = np.nan
+    return start, end, values, rng.random(n) < 0.8, np.sort(rng.integers(0, 40, frames) / 4)
+
+
+class TestFrames:
+    @given(scenes())
+    def test_mean_over_windows_equals_brute_force(self, scene: tuple[np.ndarray, ...]) -> None:
+        start, end, values, valid, times = scene
+        means, count = overlap_mean(values, frame_ranges(start, end, times=times), len(times), valid)
+        np.testing.assert_allclose(means, brute_force(start, end, values, valid, times), atol=1e-12)
+        covers = [sum(bool(v) and (s <= t < e or s == t == e) for s, e, v in zip(start, end, valid, strict=True)) for t in times]
+        assert count.tolist() == covers
+
+    @given(st.floats(0.1, 60), st.sampled_from([24000 / 1001, 25, 30000 / 1001, 30, 50]), SEEDS)
+    def test_published_expansion_equals_a_loop(self, duration: float, fps: float, seed: int) -> None:
+        spans = windows(duration)
+        values = np.random.default_rng(seed).random((len(spans), 7))
+        by_frame: dict[int, list[np.ndarray]] = {}
+        for span, row in zip(spans, values, strict=True):
+            for frame in range(int(span.start * fps) + 1, int(span.end * fps) + 2):
+                by_frame.setdefault(frame, []).append(row)
+        start, end = np.array([s.start for s in spans]), np.array([s.end for s in spans])
+        means, count = overlap_mean(values, frame_ranges(start, end, fps=fps, policy="published"))
+        assert len(means) == max(by_frame)
+        assert count.tolist() == [len(by_frame[frame]) for frame in range(1, len(means) + 1)]
+        np.testing.assert_allclose(means, [np.mean(by_frame[frame], axis=0) for frame in range(1, len(means) + 1)], atol=1e-12)
+
+    def test_an_image_is_covered_by_its_window(self) -> None:
+        assert frame_ranges(np.zeros(1), np.zeros(1), times=np.zeros(1)).tolist() == [[0, 1]]
+
+    def test_a_constant_stays_exactly_what_it_is(self) -> None:
+        spans = windows(1000.0)
+        start, end = np.array([s.start for s in spans]), np.array([s.end for s in spans])
+        means, _ = overlap_mean(np.full((len(spans), 1), 0.1), frame_ranges(start, end, times=np.arange(25_000) / 25), 25_000)
+        assert np.unique(means).tolist() == [0.1]
+
+    def test_frames_beyond_the_list_are_left_out_and_uncovered_ones_say_nothing(self) -> None:
+        means, count = overlap_mean(np.array([[1.0]]), np.array([[1, 9]]), frames=3)
+        assert count.tolist() == [0, 1, 1]
+        assert np.isnan(means[0, 0])
+        means, count = overlap_mean(np.array([[1.0]]), np.array([[0, 1]]), frames=3)
+        assert (count.tolist(), means[0, 0]) == ([1, 0, 0], 1.0)
+
+    def test_ten_hours_take_moments(self) -> None:
+        spans = windows(36_000.0)
+        start, end = np.array([s.start for s in spans]), np.array([s.end for s in spans])
+        began = time.perf_counter()
+        means, _ = overlap_mean(np.random.default_rng(0).random((len(spans), 7)), frame_ranges(start, end, times=np.arange(900_000) / 25))
+        assert len(means) == 900_000
+        assert time.perf_counter() - began < 20
+
+    @given(scenes())
+    def test_windows_of_frames_equal_brute_force(self, scene: tuple[np.ndarray, ...]) -> None:
+        start, end, _, _, times = scene
+        rng = np.random.default_rng(len(times))
+        values, valid = rng.random((len(times), 2)), rng.random(len(times)) < 0.8
+        values[rng.random(values.shape) < 0.2] = np.nan
+        spans = [Span(s, e) for s, e in zip(start.tolist(), end.tolist(), strict=True)]
+        means, had = aggregate(times, values, valid, spans)
+        for n, span in enumerate(spans):
+            inside = [t for t, at in enumerate(times) if valid[t] and (span.start <= at < span.end or span.start == at == span.end)]
+            for c in range(2):
+                said = [values[t, c] for t in inside if not np.isnan(values[t, c])]
+                assert means[n, c] == pytest.approx(np.mean(said)) if said else np.isnan(means[n, c])
+            assert had[n] == (not np.isnan(means[n]).all())
+
+    @pytest.mark.parametrize(
+        ("call", "message"),
+        [
+            (lambda: frame_ranges(np.zeros((2, 2)), np.zeros(2), times=np.zeros(1)), r"frame_ranges expected start of shape \(N,\), found \(2, 2\)"),
+            (lambda: frame_ranges(np.zeros(2), np.zeros(3), times=np.zeros(1)), r"frame_ranges, end: expected shape \(2,\), found \(3,\)"),
+            (lambda: frame_ranges(np.zeros(1), np.ones(1)), r"'half_open' needs times, the seconds of the frames"),
+            (lambda: frame_ranges(np.zeros(1), np.ones(1), policy="published"), r"'published' needs fps greater than 0, found None"),
+            (lambda: frame_ranges(np.zeros(1), np.ones(1), policy="closed"), r"policies half_open and published, not 'closed'"),
+            (lambda: frame_ranges(np.zeros(1), np.ones(1), times=np.array([1.0, 0.5])), r"frame_ranges expected times in order"),
+            (lambda: frame_ranges(np.zeros(1), np.ones(1), times=np.array([np.nan])), r"frame_ranges expected times in order"),
+            (lambda: frame_ranges(np.zeros(1), np.ones(1), times=np.zeros((1, 1))), r"frame_ranges expected times of shape \(T,\), found \(1, 1\)"),
+            (lambda: overlap_mean(np.zeros(2), np.zeros((2, 2))), r"overlap_mean expected values of shape \(N, C\), found \(2,\)"),
+            (lambda: overlap_mean(np.zeros((2, 1)), np.zeros((3, 2))), r"overlap_mean, ranges: expected shape \(2, 2\), found \(3, 2\)"),
+            (lambda: overlap_mean(np.zeros((1, 1)), np.zeros((1, 2)), valid=np.ones(2, bool)), r"overlap_mean, valid: expected shape \(1,\), found \(2,\)"),
+            (lambda: aggregate(np.zeros(1), np.zeros(1), None, []), r"aggregate expected values of shape \(T, C\), found \(1,\)"),
+            (lambda: aggregate(np.zeros(1), np.zeros((2, 1)), None, []), r"aggregate, times: expected shape \(2,\), found \(1,\)"),
+            (lambda: aggregate(np.zeros(1), np.zeros((1, 1)), np.ones(2, bool), []), r"aggregate, valid: expected shape \(1,\), found \(2,\)"),
+        ],
+    )  # fmt: skip
+    def test_what_does_not_fit_is_refused(self, call: object, message: str) -> None:
+        with pytest.raises(UsageError, match=message):
+            call()  # type: ignore[operator]
