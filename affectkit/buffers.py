@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import av
 import cv2
 import numpy as np
+from av.audio.resampler import AudioResampler
 
 from affectkit.components import Frames
 from affectkit.decoding import Sound
@@ -111,11 +114,58 @@ def is_silent(samples: np.ndarray) -> bool:
 
 def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     """Sound (N,) float32 at another rate."""
-    if rate == wanted:
-        return samples
-    import soxr
+    resampler = Resampler(rate, wanted)
+    pieces = [*resampler.push(Sound(0.0, samples)), *resampler.flush()]
+    return np.concatenate([piece.samples for piece in pieces]) if pieces else np.empty(0, dtype=np.float32)
 
-    return np.asarray(soxr.resample(samples, rate, wanted), dtype=np.float32)
+
+class Resampler:
+    """Consecutive pieces of sound at another rate, without seams where they meet.
+
+    Args:
+        rate: samples per second that come in.
+        wanted: samples per second that come out.
+
+    >>> resampler = Resampler(100, 50)
+    >>> pieces = [*resampler.push(Sound(1.0, np.ones(100, np.float32))), *resampler.flush()]
+    >>> pieces[0].start, sum(len(piece.samples) for piece in pieces)
+    (1.0, 50)
+    """
+
+    def __init__(self, rate: int, wanted: int) -> None:
+        self.rate = rate
+        self.wanted = wanted
+        self._resampler: AudioResampler | None = None
+        self._start = 0.0  # of the stretch without gaps, in seconds
+        self._taken = 0  # samples that went into it
+        self._given = 0  # samples that came out of it
+
+    def push(self, sound: Sound) -> list[Sound]:
+        """Takes a piece; gives what is ready, which lags a few samples behind."""
+        if self.rate == self.wanted:
+            return [sound]
+        out = []
+        if self._resampler is None or abs(sound.start - self._start - self._taken / self.rate) > 0.5 / self.wanted:
+            out = self.flush()
+            self._resampler = AudioResampler(format="flt", layout="mono", rate=self.wanted)
+            self._start, self._taken, self._given = sound.start, 0, 0
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound.samples[None]), format="flt", layout="mono")
+        frame.sample_rate = self.rate
+        self._taken += len(sound.samples)
+        return out + self._give(self._resampler.resample(frame))
+
+    def flush(self) -> list[Sound]:
+        """Gives what is left; the next piece begins a new stretch."""
+        resampler, self._resampler = self._resampler, None
+        return [] if resampler is None else self._give(resampler.resample(None))
+
+    def _give(self, frames: Iterable[av.AudioFrame]) -> list[Sound]:
+        out = []
+        for frame in frames:
+            samples = frame.to_ndarray()[0]
+            out.append(Sound(self._start + self._given / self.wanted, samples))
+            self._given += len(samples)
+        return out
 
 
 def quietest(samples: np.ndarray, rate: int) -> int:

@@ -170,6 +170,14 @@ class Recipe:
         """
         return self.from_mapping(recipe_files.merge(self.to_mapping(), changes))
 
+    def override(self, overrides: Iterable[str]) -> Recipe:
+        """The same recipe with ``key.path=value`` changes, as ``--set`` takes them; raises as :meth:`load` does.
+
+        >>> Recipe(modalities=("mini/audio",)).override(["windows.step=1"]).windows.step
+        1.0
+        """
+        return self._from_source(recipe_files.override(Source(self.to_mapping()), overrides))
+
     def digest(self) -> str:
         """sha256 of all that the results depend on: everything but the name, batch sizes and devices."""
         plain = self.to_mapping()

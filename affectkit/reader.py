@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from affectkit.buffers import FrameBuffer, SoundBuffer, Ticker, is_silent, quietest, resample
+from affectkit.buffers import FrameBuffer, Resampler, SoundBuffer, Ticker, is_silent, quietest, resample
 from affectkit.components import Evidence, Input, Modality, Needs, Provider
 from affectkit.decoding import Frame, Sound, read_frames, read_sound
 from affectkit.errors import MediaError
@@ -124,6 +124,7 @@ class Reader:
         self._kept = {name: FrameBuffer(need.size) for name, need in plan.counted_frames.items()}
         self._found: dict[str, list[tuple[float, Evidence]]] = {kind: [] for kind in plan.frame_kinds if kind != "faces"}
         self._sound = {rate: SoundBuffer(rate) for rate in plan.rates}
+        self._resamplers = {rate: Resampler(plan.decode_rate, rate) for rate in plan.rates}
         self._spoken: dict[str, Evidence] = {}
         self._listeners: dict[str, Provider] = {}
         self._piece: list[Sound] = []
@@ -203,11 +204,13 @@ class Reader:
         sound = self._next(self._audio, "sound")
         if sound is None:
             self._audio = None
+            for wanted, buffer in self._sound.items():
+                buffer.pieces += self._resamplers[wanted].flush()
             self._listen(last=True)
             return
         self.end = max(self.end, sound.start + len(sound.samples) / rate)
         for wanted, buffer in self._sound.items():
-            buffer.pieces.append(Sound(sound.start, resample(sound.samples, rate, wanted)))
+            buffer.pieces += self._resamplers[wanted].push(sound)
         if self._listeners or self.plan.listening_units:
             self._piece.append(sound)
             if self.end - self._piece[0].start >= PIECE_SECONDS:

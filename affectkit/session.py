@@ -82,21 +82,12 @@ def load_recipe(
 
     ``"none"`` as fusion or head leaves it out.
     """
-    recipes = registry.recipes()
-
-    def find(name: str) -> Path:
-        from affectkit.errors import ConfigError, did_you_mean
-
-        if name not in recipes:
-            raise ConfigError(f"there is no recipe {name!r}. {did_you_mean(name, recipes)}")
-        return recipes[name]
-
+    if recipe is None and DEFAULT_RECIPE not in registry.recipes() and modalities is not None:
+        recipe = Recipe(modalities=tuple(modalities), fusion="core/mean", head="core/ppa")
     if isinstance(recipe, Recipe):
-        loaded = recipe
-    elif recipe is None and DEFAULT_RECIPE not in recipes and modalities is not None:
-        loaded = Recipe(modalities=tuple(modalities), fusion="core/mean", head="core/ppa")
+        loaded = recipe.override(overrides)
     else:
-        loaded = Recipe.load(recipe or DEFAULT_RECIPE, find=find, overrides=overrides)
+        loaded = Recipe.load(recipe or DEFAULT_RECIPE, find=registry.recipe, overrides=overrides)
     changes: dict[str, Any] = {}
     if modalities is not None:
         changes["modalities"] = list(modalities)
