@@ -372,6 +372,14 @@ def test_wrong_overrides(write, override, error, message):
         Recipe.load(write(WHOLE), overrides=[override])
 
 
+def test_set_on_a_recipe_that_is_made_already(write):
+    recipe = Recipe.load(write(WHOLE))
+    assert recipe.override([]) == recipe
+    assert recipe.override(["head=null", "providers.faces=null"]) == recipe.with_(head=None, providers={"faces": None})
+    with pytest.raises(ConfigError, match=r"^--set windows\.step=x: windows\.step: expected a number"):
+        recipe.override(["windows.step=x"])
+
+
 # --- options of components
 
 

@@ -23,7 +23,6 @@ def medium(path: Path, **kwargs: Any) -> Media:
 
 def describe(path: Path, *windows: tuple[float, float], table: Path | str = "", media: Media | None = None) -> list[Evidence]:
     provider = Descriptions(Options(path=str(table)))
-    provider.load(None, None)  # type: ignore[arg-type]  # a table needs neither device nor precision
     clips = [Clip(media or medium(path), Span(*window)) for window in windows]
     return list(provider.provide(clips))
 
@@ -124,7 +123,6 @@ def test_numbered_windows_count_from_the_start_of_the_medium(tmp_path, table):
 def test_another_grid(tmp_path, table):
     path = table("media,text\nx___0000,a\nx___0001,b\n")
     provider = Descriptions(Options(path=str(path), length=10, step=10))
-    provider.load(None, None)  # type: ignore[arg-type]
     [found] = provider.provide([Clip(medium(tmp_path / "x.mp4"), Span(12, 16))])
     assert words(found) == "b"
 
@@ -137,7 +135,6 @@ def test_the_descriptions_of_team_ras(shared_data):
         with path.open(encoding="utf-8", newline="") as file:
             expected = {row["video_name"]: row["text"].strip() for row in csv.DictReader(file)}
         provider = Descriptions(Options(path=str(path)))
-        provider.load(None, None)  # type: ignore[arg-type]
         videos = {name.split("___")[0] for name in expected}
         assert len(videos) == 56
         for name, text in expected.items():

@@ -28,8 +28,6 @@ from affectkit.errors import AffectKitError, ConfigError, did_you_mean, raise_al
 from affectkit.media import Media, Span
 
 if TYPE_CHECKING:
-    import torch
-
     from affectkit.media import Clip
 
 KIND = "description"
@@ -105,18 +103,15 @@ class Descriptions(Provider):
     Options = Options
 
     def __init__(self, options: Any = None) -> None:
-        super().__init__(options)
-        self._table: Table | None = None
-        self._beside: dict[Path, Table | str] = {}
-
-    def load(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Reads the table that the options name.
+        """Reads the table that the options name; here, so that a wrong one is told together with all other problems of a recipe.
 
         Raises:
             ConfigError: where it is absent, has no usable columns, or times that are none.
         """
-        if self.options.path:
-            self._table = read(Path(self.options.path).expanduser(), self.options.length, self.options.step)
+        super().__init__(options)
+        given = self.options.path
+        self._table = read(Path(given).expanduser(), self.options.length, self.options.step) if given else None
+        self._beside: dict[Path, Table | str] = {}
 
     def provide(self, clips: Sequence[Clip]) -> Sequence[Evidence]:
         """One description per window: ``text``, and in ``quality`` its number of words."""
