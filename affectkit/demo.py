@@ -39,8 +39,9 @@ def render(folder: Path) -> Path:
     import cv2
     from matplotlib.cbook import get_sample_data
 
-    with get_sample_data("grace_hopper.jpg") as file:
-        portrait = cv2.imdecode(np.frombuffer(file.read(), dtype=np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+    from affectkit.decoding import read_picture
+
+    portrait = read_picture(Path(str(get_sample_data("grace_hopper.jpg", asfileobj=False))))
     folder.mkdir(parents=True, exist_ok=True)
     clip = folder / "demo.mp4"
     with av.open(str(clip), "w") as container:
@@ -49,8 +50,9 @@ def render(folder: Path) -> Path:
         stream.bit_rate = 2_000_000
         frames = round(SECONDS * FPS)
         for index in range(frames):
-            picture = cv2.resize(_view(portrait, index / (frames - 1)), SIZE[::-1], interpolation=cv2.INTER_AREA)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+            view = _view(portrait, index / (frames - 1))
+            picture = np.asarray(cv2.resize(view, SIZE[::-1], interpolation=cv2.INTER_AREA), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
     cues = "\n".join(f"{i}\n{_stamp(start)} --> {_stamp(end)}\n{text}\n" for i, (start, end, text) in enumerate(WORDS, 1))
     clip.with_suffix(".srt").write_text(cues, encoding="utf-8")

@@ -198,7 +198,7 @@ def mean_by_source(found: Sequence[Timeline]) -> dict[str, dict[str, float]]:
     for source, parts in rows.items():
         values = np.concatenate([t.values[t.valid] for t in parts]).astype(np.float64)
         if len(values):
-            said = np.isfinite(values).any(axis=0)
+            said = np.isfinite(values).sum(axis=0) > 0
             means[source] = {label: round(float(np.nanmean(values[:, c])), 4) for c, label in enumerate(parts[0].labels.labels) if said[c]}
     return means
 

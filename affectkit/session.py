@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affectkit.config import Recipe
-from affectkit.errors import UsageError
+from affectkit.errors import UsageError, did_you_mean
 from affectkit.media import Media, discover
 from affectkit.store import Failure, Run, read_run
 
@@ -67,6 +69,29 @@ class Inputs:
     audio_stream: int | None = None
 
 
+@dataclass(frozen=True)
+class Execution:
+    """How a run is carried out; nothing that its results depend on but ``precision``.
+
+    Attributes:
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:0"``.
+        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        batch_size: clips per forward pass where the recipe does not say; ``None`` leaves it to the device.
+        workers: media read at once; ``None`` takes one per core, four at the most.
+        resume: go on with what the run folder holds; ``False`` throws its results away.
+        strict: stop at the first failure.
+        embeddings: write embeddings as well.
+    """
+
+    device: str = "auto"
+    precision: str = "fp32"
+    batch_size: int | None = None
+    workers: int | None = None
+    resume: bool = True
+    strict: bool = False
+    embeddings: bool = False
+
+
 def load_recipe(
     recipe: str | Path | Recipe | None,
     registry: Registry,
@@ -108,15 +133,9 @@ def run(
     recipe: str | Path | Recipe | None = None,
     plugins: str | None = None,
     inputs: Inputs | None = None,
-    device: str = "auto",
-    precision: str = "fp32",
-    batch_size: int | None = None,
-    workers: int | None = None,
-    resume: bool = True,
-    strict: bool = False,
-    embeddings: bool = False,
     registry: Registry | None = None,
     progress: Progress | None = None,
+    **execution: Any,
 ) -> RunResult:
     """Analyses media and writes a run folder.
 
@@ -126,15 +145,9 @@ def run(
         recipe: name or file of a recipe; the embedded one where it is left out.
         plugins: modalities to run instead of those of the recipe, as ``--plugins`` takes them.
         inputs: how files are read.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:0"``.
-        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
-        batch_size: clips per forward pass.
-        workers: media read at once.
-        resume: ``False`` throws earlier results in ``out`` away.
-        strict: stop at the first failure.
-        embeddings: write embeddings as well.
         registry: plugins; loaded where they are not given.
         progress: is told the medium and the seconds of it that are read.
+        **execution: fields of :class:`Execution`, for instance ``device="cuda"``.
 
     Raises:
         AffectKitError: before the first frame, for anything wrong with recipe, plugins, weights, labels or folder.
@@ -142,21 +155,16 @@ def run(
     """
     from affectkit import plugins as plugin_module
 
+    unknown = sorted(set(execution) - {item.name for item in fields(Execution)})
+    if unknown:
+        raise UsageError(
+            f"affectkit.run has no argument {unknown[0]!r}. {did_you_mean(unknown[0], [item.name for item in fields(Execution)])}"
+        )
     if registry is None:
         registry = plugin_module.load()
     chosen = load_recipe(recipe, registry, modalities=registry.select(plugins) if plugins is not None else None)
-    return Session(chosen, registry, inputs or Inputs()).run(
-        [paths] if isinstance(paths, str | Path) else list(paths),
-        Path(out),
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        workers=workers,
-        resume=resume,
-        strict=strict,
-        embeddings=embeddings,
-        progress=progress,
-    )
+    several = [paths] if isinstance(paths, str | Path) else list(paths)
+    return Session(chosen, registry, inputs).run(several, Path(out), Execution(**execution), progress)
 
 
 class Session:
@@ -174,47 +182,38 @@ class Session:
         self.assembly: Assembly = assemble(recipe, registry)
 
     def run(
-        self,
-        paths: Sequence[str | Path],
-        out: Path,
-        *,
-        device: str = "auto",
-        precision: str = "fp32",
-        batch_size: int | None = None,
-        workers: int | None = None,
-        resume: bool = True,
-        strict: bool = False,
-        embeddings: bool = False,
-        progress: Progress | None = None,
+        self, paths: Sequence[str | Path], out: Path, execution: Execution | None = None, progress: Progress | None = None
     ) -> RunResult:
         """Analyses media and writes a run folder; arguments as in :func:`run`."""
         from affectkit.engine import Engine
 
         if not paths:
             raise UsageError("nothing to analyse; give at least one video, sound file, picture or folder")
+        how = execution or Execution()
         recipe = self.assembly.recipe
-        described = {**recipe.to_mapping(), "precision": precision, "inputs": {k: v for k, v in vars(self.inputs).items() if v is not None}}
-        digest = f"{recipe.digest()[:32]}-{precision}-{'-'.join(str(v) for v in vars(self.inputs).values())}"
-        target = Run(out, described, digest, resume=resume, embeddings=embeddings)
+        inputs = {name: str(value) for name, value in vars(self.inputs).items() if value is not None}
+        described = {**recipe.to_mapping(), "precision": how.precision, "inputs": inputs}
+        digest = sha256(json.dumps([recipe.digest(), how.precision, inputs]).encode()).hexdigest()
+        target = Run(out, described, digest, resume=how.resume, embeddings=how.embeddings)
         engine = Engine(
             self.assembly,
             target,
-            device=device,
-            precision=precision,
-            batch_size=batch_size,
-            workers=workers,
-            strict=strict,
+            device=how.device,
+            precision=how.precision,
+            batch_size=how.batch_size,
+            workers=how.workers,
+            strict=how.strict,
             notify=self.registry.notify,
             progress=progress,
         )
         engine.load()
         media, unreadable = discover([Path(p) for p in paths], **vars(self.inputs), known_ids=target.known_ids)
         target.failures += [Failure("", str(path), "open", "", error.at, type(error).__name__, str(error)) for path, error in unreadable]
-        target.save(**self._describe(engine.device, workers, batch_size))
+        target.save(**self._describe(engine.device))
         self.registry.notify("affectkit_run_started", run=target)
         todo = [m for m in media if not target.finished(m)]
         skipped = tuple(m.id for m in media if m not in todo)
-        if strict and unreadable:
+        if how.strict and unreadable:
             raise unreadable[0][1]
         try:
             engine.process(todo)
@@ -226,9 +225,8 @@ class Session:
         finally:
             target.save(timings=engine.timings(), finished_at=_now())
         self.registry.notify("affectkit_run_finished", run=target)
-        analysed = tuple(m.id for m in todo)
         shown = {m.id: target.records[m.id] for m in media if m.id in target.records}
-        return RunResult(out, analysed, skipped, tuple(target.all_failures()), shown)
+        return RunResult(out, tuple(m.id for m in todo), skipped, tuple(target.all_failures()), shown)
 
     def plan_of(self, media: Media) -> dict[str, Any]:
         """What a run would do with a medium: windows, pictures per second and streams that would be decoded."""
@@ -240,11 +238,11 @@ class Session:
             "kind": media.kind,
             "duration": media.duration,
             "windows": len(spans),
-            "pictures_per_second": {str(k if isinstance(k, str) else f"frames {k[0]}"): v for k, v in rates.items()},  # type: ignore[index]
+            "pictures_per_second": {str(k if isinstance(k, str) else f"frames {k[0]}"): v for k, v in rates.items()},
             "decoded": streams,
         }
 
-    def _describe(self, device: Any, workers: int | None, batch_size: int | None) -> dict[str, Any]:
+    def _describe(self, device: Any) -> dict[str, Any]:
         assembly = self.assembly
         sets = {s for m in assembly.plan.modalities.values() for s in m.label_sets}
         sets |= {c.labels for c in (assembly.fusion, assembly.head) if c is not None}

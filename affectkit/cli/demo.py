@@ -21,9 +21,9 @@ def demo(plugins: PluginChoice, out: Path | None, as_json: bool, **options: Any)
     video of your own: affectkit run VIDEO.
     """
     from affectkit.demo import render
-    from affectkit.session import Session, load_recipe
+    from affectkit.session import Execution, Session, load_recipe
 
     folder = out or Path("affectkit-demo")
     session = Session(load_recipe(None, plugins.registry, modalities=plugins.modalities()), plugins.registry)
     clip = render(folder / "clip")
-    return execute(session, (clip,), folder / "run", as_json=as_json, **options)
+    return execute(session, (clip,), folder / "run", Execution(**options), as_json=as_json)

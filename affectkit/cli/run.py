@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from affectkit.cli.options import PluginChoice, plugin_options
 
 if TYPE_CHECKING:
     from affectkit.media import Media
-    from affectkit.session import RunResult, Session
+    from affectkit.session import Execution, RunResult, Session
 
 LISTED = 6  # media named in one line
 
@@ -68,7 +69,7 @@ def run(plugins: PluginChoice, paths: tuple[Path, ...], **given: Any) -> int:
     Every VIDEO is decoded once; the modalities' probabilities are fused and turned into compound expressions. Results are
     Parquet tables in the run folder; affectkit.read_run(OUT) reads them all. A folder stands for the media in it.
     """
-    from affectkit.session import Inputs, Session, load_recipe
+    from affectkit.session import Execution, Inputs, Session, load_recipe
 
     components = {}
     if given["subtitles"] is not None:
@@ -90,14 +91,14 @@ def run(plugins: PluginChoice, paths: tuple[Path, ...], **given: Any) -> int:
     if given["dry_run"]:
         _show_plan(session, paths, given["as_json"])
         return 0
-    names = ("device", "precision", "batch_size", "workers", "resume", "strict", "embeddings")
-    return execute(session, paths, given["out"] or Path("affectkit-run"), as_json=given["as_json"], **{name: given[name] for name in names})
+    execution = Execution(**{item.name: given[item.name] for item in fields(Execution)})
+    return execute(session, paths, given["out"] or Path("affectkit-run"), execution, as_json=given["as_json"])
 
 
-def execute(session: Session, paths: tuple[Path, ...], out: Path, *, as_json: bool, **options: Any) -> int:
+def execute(session: Session, paths: tuple[Path, ...], out: Path, execution: Execution, *, as_json: bool) -> int:
     """Runs a session with a progress bar and shows what was found; exit status 1 where anything failed."""
     with _progress(as_json) as progress:
-        result = session.run(paths, out, progress=progress, **options)
+        result = session.run(paths, out, execution, progress)
     if as_json:
         click.echo(json.dumps(_summary(result), indent=2, ensure_ascii=False, default=str))
     else:
@@ -157,7 +158,16 @@ def _show(result: RunResult, session: Session) -> None:
     last = [c.id for c in (assembly.fusion, assembly.head) if c is not None]
     heads = [name.replace("/", "/\n").replace("_", "_\n") for name in assembly.plan.modalities]
     shares = [Column(head, justify="right", no_wrap=True) for head in heads]
-    table = Table(Column("media", overflow="fold"), "win-\ndows", *shares, *last, box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        Column("media", overflow="fold"),
+        "win-\ndows",
+        *shares,
+        *last,
+        box=SIMPLE_HEAD,
+        header_style="bold",
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for name, record in result.media.items():
         evidence = [f"{had['share']:.0%}" for had in record["evidence"].values()]
         table.add_row(name, str(record["windows"]), *evidence, *(_best(record["mean"].get(source)) for source in last))
