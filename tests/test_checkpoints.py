@@ -6,6 +6,7 @@ import hashlib
 import os
 import pickle
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -491,3 +492,11 @@ def test_a_component_with_several_checkpoints_must_choose():
 
     with pytest.raises(PluginError, match=r"plain uses 2 checkpoints; resolve them one by one with affectkit\.checkpoints\.resolve"):
         Plain().weights()
+
+
+def test_neither_recipes_nor_weights_import_heavy_packages():
+    names = "affectkit.config, affectkit.checkpoints, affectkit.builtin.whisper, affectkit.builtin.descriptions, affectkit.cli.weights"
+    heavy = ("torch", "mmengine", "pandas", "whisper", "safetensors", "huggingface_hub", "av", "cv2", "rich", "urllib.request")
+    code = f"import sys, {names}; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
