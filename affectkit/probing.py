@@ -179,6 +179,10 @@ def stream_times(path: Path, container: av.container.InputContainer, streams: Se
         if start is None and container.format.name in ("wav", "flac"):  # these have no time stamps
             start = 0.0
         if start is not None and end is not None and (stream.type == "audio" or fps is not None):
+            if stream.type == "video" and stream.average_rate != stream.base_rate and stream.frames:
+                # The lengths in a QuickTime file follow the order of decoding; at a variable rate their sum is not the end.
+                end = max(end, _last_packet_end(path, stream.index, end))
+                fps = stream.frames / (end - start)
             known[stream.index] = StreamTimes(start, end, fps)
     unknown = [stream for stream in streams if stream.index not in known]
     if unknown:
@@ -207,7 +211,7 @@ def _count_packets(path: Path, indices: Sequence[int]) -> dict[int, StreamTimes]
     end: dict[int, float] = {}
     count = dict.fromkeys(indices, 0)
     with opened(path) as container:
-        guess = {i: float(container.streams[i].time_base or 0) and 1.0 / float(_rate(container.streams[i])) for i in indices}
+        guess = {i: 1.0 / _rate(container.streams[i]) for i in indices}
         try:
             for packet in container.demux([container.streams[i] for i in indices]):
                 i = packet.stream_index
@@ -228,6 +232,23 @@ def _count_packets(path: Path, indices: Sequence[int]) -> dict[int, StreamTimes]
         start = 0.0 if -PRIMING_SECONDS < first[i] < 0 else first[i]
         found[i] = StreamTimes(start, end[i], fps)
     return found
+
+
+def _last_packet_end(path: Path, index: int, end: float) -> float:
+    """Where the last packets of a stream end, found from its last key frame on; ``end`` is where it should."""
+    import av
+
+    last = 0.0
+    with opened(path) as container:
+        stream = container.streams[index]
+        try:
+            container.seek(int(end / float(stream.time_base or 1)), stream=stream)
+            for packet in container.demux(stream):
+                if packet.pts is not None and packet.size and not packet.is_discard:
+                    last = max(last, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        except av.error.FFmpegError:
+            pass  # reading the stream says what is wrong with it
+    return last
 
 
 def _rate(stream: Any) -> float:
