@@ -180,9 +180,10 @@ def stream_times(path: Path, container: av.container.InputContainer, streams: Se
             start = 0.0
         if start is not None and end is not None and (stream.type == "audio" or fps is not None):
             if stream.type == "video" and stream.average_rate != stream.base_rate and stream.frames:
-                # The lengths in a QuickTime file follow the order of decoding; at a variable rate their sum is not the end.
-                end = max(end, _last_packet_end(path, stream.index, end))
-                fps = stream.frames / (end - start)
+                # The lengths in a QuickTime file follow the order of decoding; at a variable rate their sum may fall short.
+                last = _last_packet(path, stream.index, end)
+                if last.start >= end:
+                    end, fps = last.end, stream.frames / (last.end - start)
             known[stream.index] = StreamTimes(start, end, fps)
     unknown = [stream for stream in streams if stream.index not in known]
     if unknown:
@@ -234,18 +235,19 @@ def _count_packets(path: Path, indices: Sequence[int]) -> dict[int, StreamTimes]
     return found
 
 
-def _last_packet_end(path: Path, index: int, end: float) -> float:
-    """Where the last packets of a stream end, found from its last key frame on; ``end`` is where it should."""
+def _last_packet(path: Path, index: int, end: float) -> StreamTimes:
+    """Times of the last packet of a stream, found from its last key frame on; ``end`` is where the stream should end."""
     import av
 
-    last = 0.0
+    last = StreamTimes(0.0, 0.0)
     with opened(path) as container:
         stream = container.streams[index]
         try:
             container.seek(int(end / float(stream.time_base or 1)), stream=stream)
             for packet in container.demux(stream):
                 if packet.pts is not None and packet.size and not packet.is_discard:
-                    last = max(last, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                    at, length = float(packet.pts * packet.time_base), float((packet.duration or 0) * packet.time_base)
+                    last = max(last, StreamTimes(at, at + length), key=lambda times: times.start)
         except av.error.FFmpegError:
             pass  # reading the stream says what is wrong with it
     return last
