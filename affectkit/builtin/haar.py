@@ -1,0 +1,131 @@
+"""core/haar: frontal faces by OpenCV's cascade of Haar-like features, which works offline and needs no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from affectkit.api import CheckpointError, Clip, ConfigError, Evidence, Frames, Needs, Provider
+
+if TYPE_CHECKING:
+    import torch
+
+CASCADE = "haarcascade_frontalface_alt2.xml"
+SMALLEST = 20  # pixels: the window that the cascade was trained on
+STEP = 1.2  # factor between the sizes that are searched
+BORDER = 0.15  # share of the shorter side by which the picture is continued, so that a face that fills it can be found
+INSIDE = 0.8  # share of its box that must lie in the picture,
+CLOSE_UP = 0.5  # unless the box takes at least this share of the picture's shorter side
+DOUBTFUL = 2.0  # overlapping finds at which a face scores 0.5
+
+# The cascade's square reaches from the brows to below the lips. Medians over 590 faces that core/yunet found as well: where
+# the face from forehead to chin lies in that square. With it the boxes of both detectors, and so the crops, agree.
+CENTRE = (0.497, 0.525)
+EXTENT = (0.852, 1.136)
+
+
+@dataclass(frozen=True)
+class HaarOptions:
+    """Options of core/haar.
+
+    Attributes:
+        max_side: longer side in pixels that frames are shrunk to before they are searched; larger finds smaller faces and is slower.
+        min_size: height of the smallest face that is looked for, as a share of the frame's shorter side, in [0, 1].
+        neighbours: number of overlapping finds that make a face; fewer finds more faces and more that are none.
+    """
+
+    max_side: int = 480
+    min_size: float = 0.05
+    neighbours: int = 3
+
+    def __post_init__(self) -> None:
+        if self.max_side < SMALLEST:
+            raise ConfigError(f"core/haar: max_side must be at least {SMALLEST} pixels, found {self.max_side}")
+        if not 0 <= self.min_size <= 1:
+            raise ConfigError(f"core/haar: min_size is a share of the frame in [0, 1], found {self.min_size}")
+        if self.neighbours < 1:
+            raise ConfigError(f"core/haar: neighbours must be at least 1, found {self.neighbours}")
+
+
+class Haar(Provider):
+    """Boxes and scores of the frontal faces of a frame.
+
+    Viola and Jones: Robust real-time face detection. International Journal of Computer Vision 57 (2004); the cascade is by
+    Lienhart, Kuranov and Pisarevsky (2003). A score is n / (n + 2) for n overlapping finds: it ranks faces, it is no probability.
+    """
+
+    name = "haar"
+    kind = "faces"
+    scope = "frame"
+    needs = Needs(frames=Frames(count=1))
+    Options = HaarOptions
+    checkpoints: ClassVar = {}
+
+    _cascade: Any = None
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Reads the cascade that OpenCV ships; it runs on the processor whatever the device."""
+        import cv2
+        from cv2.data import haarcascades
+
+        path = Path(haarcascades) / CASCADE
+        cascade = cv2.CascadeClassifier()
+        if not path.is_file() or not cascade.load(str(path)):
+            raise CheckpointError(
+                f"core/haar: OpenCV {cv2.__version__} has no {path}; install opencv-python<5, which ships it, or choose core/yunet"
+            )
+        self._cascade = cascade
+
+    def provide(self, clips: Sequence[Clip]) -> list[Evidence]:
+        """Boxes (K, 4) and scores (K,) of each clip's one frame."""
+        return [Evidence.none("faces", "no picture") if clip.frames is None else self._faces(clip.frames[0]) for clip in clips]
+
+    def _faces(self, image: np.ndarray) -> Evidence:
+        """Faces of one picture (H, W, 3) uint8 RGB, in its own pixels."""
+        import cv2
+
+        height, width = image.shape[:2]
+        shrink = min(1.0, self.options.max_side / max(height, width))
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        if shrink < 1:
+            size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+            grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+        short = min(grey.shape)
+        border = round(BORDER * short)
+        grey = cv2.copyMakeBorder(grey, border, border, border, border, cv2.BORDER_REPLICATE)
+        smallest = max(SMALLEST, round(self.options.min_size * short / EXTENT[1]))
+        if smallest > min(grey.shape):
+            return Evidence.none("faces", "no face")
+        squares, finds = self._cascade.detectMultiScale2(
+            grey, scaleFactor=STEP, minNeighbors=self.options.neighbours, minSize=(smallest, smallest)
+        )
+        if not len(squares):
+            return Evidence.none("faces", "no face")
+        corner = np.asarray(squares, dtype=np.float64)[:, :2] - border
+        side = np.asarray(squares, dtype=np.float64)[:, 2]
+        keep = _shown(corner, side, (width * shrink, height * shrink))
+        if not keep.any():
+            return Evidence.none("faces", "no face")
+        boxes = _face_boxes(corner[keep], side[keep]) / shrink
+        counts = np.asarray(finds, dtype=np.float64).ravel()[keep]
+        return Evidence("faces", {"boxes": boxes.astype(np.float32), "scores": (counts / (counts + DOUBTFUL)).astype(np.float32)})
+
+
+def _shown(corner: np.ndarray, side: np.ndarray, size: tuple[float, float]) -> np.ndarray:
+    """Which squares, by corner (K, 2) and side (K,), lie in a picture of ``size`` (width, height), or fill it: (K,) bool."""
+    inside = np.minimum(corner + side[:, None], size) - np.maximum(corner, 0)
+    return (inside.clip(0).prod(axis=1) >= INSIDE * side**2) | (side >= CLOSE_UP * min(size))
+
+
+def _face_boxes(corner: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """Boxes (K, 4) x0, y0, x1, y1 of the faces in the cascade's squares, by corner (K, 2) and side (K,), in pixels.
+
+    >>> _face_boxes(np.array([[0.0, 0.0]]), np.array([1000.0]))
+    array([[  71.,  -43.,  923., 1093.]])
+    """
+    centre, extent = corner + side[:, None] * CENTRE, side[:, None] * EXTENT
+    return np.concatenate([centre - extent / 2, centre + extent / 2], axis=1)
