@@ -175,7 +175,8 @@ def _providers(
             try:
                 provider = cast(Provider, _make(recipe, registry, name, "provider", record))
             except (CheckpointError, PluginError) as error:
-                if recipe.mandatory(kind) or not any(entry.id == name for entry in registry.entries("provider")):
+                chosen = recipe.mandatory(kind) or "checkpoint" in recipe.components.get(name, {})
+                if chosen or not any(entry.id == name for entry in registry.entries("provider")):
                     problems.append(error)
                 unavailable.setdefault(kind, []).append(f"{name} is not ready: {error}")
             except AffectKitError as error:

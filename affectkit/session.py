@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from affectkit.config import Recipe
 from affectkit.errors import UsageError, did_you_mean
 from affectkit.media import Media, discover
-from affectkit.store import Failure, Run, read_run
+from affectkit.store import Failure, Run, read_info, read_run
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from affectkit.assembly import Assembly
+    from affectkit.components import Frames
     from affectkit.engine import Progress
     from affectkit.plugins import Registry
 
@@ -103,7 +104,7 @@ def load_recipe(
     subjects: str | None = None,
     components: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Recipe:
-    """The recipe that a run will follow: a file, a name or :data:`DEFAULT_RECIPE`, with changes on top.
+    """The recipe that a run will follow: a file, a name, the ``run.json`` of an earlier run, or :data:`DEFAULT_RECIPE`, with changes on top.
 
     ``"none"`` as fusion or head leaves it out.
     """
@@ -192,9 +193,9 @@ class Session:
         how = execution or Execution()
         recipe = self.assembly.recipe
         inputs = {name: str(value) for name, value in vars(self.inputs).items() if value is not None}
-        described = {**recipe.to_mapping(), "precision": how.precision, "inputs": inputs}
         digest = sha256(json.dumps([recipe.digest(), how.precision, inputs]).encode()).hexdigest()
-        target = Run(out, described, digest, resume=how.resume, embeddings=how.embeddings)
+        settings = {"recipe": recipe.to_mapping(), "precision": how.precision, "inputs": inputs}
+        target = Run(out, settings, digest, resume=how.resume, embeddings=how.embeddings)
         engine = Engine(
             self.assembly,
             target,
@@ -238,7 +239,7 @@ class Session:
             "kind": media.kind,
             "duration": media.duration,
             "windows": len(spans),
-            "pictures_per_second": {str(k if isinstance(k, str) else f"frames {k[0]}"): v for k, v in rates.items()},
+            "pictures_per_second": {k if isinstance(k, str) else f"frames {_asked(k)}": round(v, 3) for k, v in rates.items()},
             "decoded": streams,
         }
 
@@ -261,6 +262,10 @@ class Session:
             "unavailable": assembly.plan.unavailable,
             "broken_plugins": {f.name: f"{f.stage}: {f.error}" for f in self.registry.failures},
         }
+
+
+def _asked(frames: Frames) -> str:
+    return ", ".join(f"{name}={value}" for name, value in vars(frames).items() if value is not None)
 
 
 def _now() -> str:

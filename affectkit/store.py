@@ -92,8 +92,8 @@ class Run:
 
     Args:
         path: the folder; made where it is absent.
-        recipe: the resolved recipe as plain data; a folder that holds a run of another recipe is refused.
-        digest: digest of the recipe.
+        settings: what the results depend on, as plain data: the resolved recipe, the precision, how files are read.
+        digest: digest of the settings; a folder that holds a run of other settings is refused.
         resume: go on with what the folder holds; ``False`` removes the results of an earlier run first.
         embeddings: whether embeddings are wanted as well.
 
@@ -102,10 +102,11 @@ class Run:
         StoreError: if it cannot be written.
     """
 
-    def __init__(self, path: Path, recipe: Mapping[str, Any], digest: str, *, resume: bool = True, embeddings: bool = False) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Any], digest: str, *, resume: bool = True, embeddings: bool = False) -> None:
         self.path = Path(path)
         self.embeddings = embeddings
-        self.info: dict[str, Any] = {"format": FORMAT, "affectkit": __version__, "recipe": dict(recipe), "recipe_digest": digest}
+        self.info: dict[str, Any] = {"format": FORMAT, "affectkit": __version__, **settings, "digest": digest}
+        self._settings = dict(settings)
         self.failures: list[Failure] = []
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; give a folder with --out")
@@ -125,8 +126,9 @@ class Run:
                     shutil.rmtree(name) if name.is_dir() else name.unlink()
             return
         old = read_info(self.path)
-        if old.get("recipe_digest") != digest:
-            changed = ", ".join(_differences(old.get("recipe", {}), self.info["recipe"])) or "the version of the recipe"
+        if old.get("digest") != digest:
+            before = {key: old.get(key) for key in self._settings}
+            changed = ", ".join(_differences(before, self._settings)) or "the version of affectkit"
             raise UsageError(
                 f"{self.path} holds a run of another recipe (different: {changed}); "
                 "give another folder with --out, or --no-resume to throw its results away and start again"
