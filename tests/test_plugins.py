@@ -134,7 +134,19 @@ def test_core_is_a_plugin_through_the_same_hooks() -> None:
     core = plugins.load(only=[]).plugin("core")
     assert (core.state, core.distribution, core.version) == ("ok", "affectkit", affectkit.__version__)
     assert core.hooks == ("affectkit_fusions", "affectkit_heads", "affectkit_providers")
-    assert {entry.plugin for entry in core.components} <= {"core"}
+    assert {entry.id: entry.kind for entry in core.components} == {
+        "core/blend": "head",
+        "core/descriptions": "provider",
+        "core/direct": "head",
+        "core/haar": "provider",
+        "core/mean": "fusion",
+        "core/mhpf": "fusion",
+        "core/pfsa": "head",
+        "core/ppa": "head",
+        "core/subtitles": "provider",
+        "core/whisper": "provider",
+        "core/yunet": "provider",
+    }
 
 
 def test_a_good_plugin_is_found_by_its_entry_point(site: Site) -> None:
