@@ -193,8 +193,9 @@ class Session:
         how = execution or Execution()
         recipe = self.assembly.recipe
         inputs = {name: str(value) for name, value in vars(self.inputs).items() if value is not None}
-        digest = sha256(json.dumps([recipe.digest(), how.precision, inputs]).encode()).hexdigest()
-        settings = {"recipe": recipe.to_mapping(), "precision": how.precision, "inputs": inputs}
+        weights = {name: [w["sha256"] for w in entry["weights"]] for name, entry in self.assembly.record.items() if entry["weights"]}
+        digest = sha256(json.dumps([recipe.digest(), how.precision, inputs, weights], sort_keys=True).encode()).hexdigest()
+        settings = {"recipe": recipe.to_mapping(), "precision": how.precision, "inputs": inputs, "weights": weights}
         target = Run(out, settings, digest, resume=how.resume, embeddings=how.embeddings)
         engine = Engine(
             self.assembly,
