@@ -70,9 +70,9 @@ class FrameBuffer:
     images: list[np.ndarray] = field(default_factory=list)
 
     def add(self, at: float, image: np.ndarray) -> None:
-        """Keeps a downscaled copy of a picture (H, W, 3) uint8."""
+        """Keeps a picture (H, W, 3) uint8 that has this size already."""
         self.times.append(at)
-        self.images.append(downscale(image, self.size))
+        self.images.append(image)
 
     def cut(self, span: Span, frames: Frames, fps: float | None) -> tuple[np.ndarray, np.ndarray] | None:
         """The frames (T, H, W, 3) uint8 that ``frames`` asks for in a span, and their times (T,); ``None`` where there are none."""

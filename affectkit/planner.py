@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 
-from affectkit.components import Input, Modality, Needs, Provider, Sampling
+from affectkit.components import Frames, Input, Modality, Needs, Provider, Sampling
 from affectkit.config import FACES_FPS, Recipe, Windows
 from affectkit.errors import AffectKitError, ConfigError, PluginError, raise_all
 from affectkit.media import Media, Span
@@ -94,9 +94,8 @@ class Plan:
         self.locks = {provider.id: threading.Lock() for kind in order for provider in self.providers[kind]}
         cut = [m.needs for m in self.modalities.values() if m.unit != "media"]
         cut += [provider.needs for kind in self.window_kinds for provider in self.providers[kind]]
-        self._cut_needs = tuple(cut)
         self.face_inputs = tuple(dict.fromkeys(item for needs in cut for item in needs.inputs if item.kind == "faces"))
-        self.frame_sizes = tuple(dict.fromkeys(needs.frames.size for needs in cut if needs.frames is not None))
+        self.frame_needs = tuple(dict.fromkeys(needs.frames for needs in cut if needs.frames is not None))
         self.rates = tuple(dict.fromkeys(needs.audio.rate for needs in cut if needs.audio is not None))
         media_units = {name: m for name, m in self.modalities.items() if m.unit == "media"}
         self.counted_frames = {name: m.needs.frames for name, m in media_units.items() if m.needs.frames is not None}
@@ -115,7 +114,7 @@ class Plan:
     @property
     def wants_pictures(self) -> bool:
         """Whether anything looks at pictures, so that the video stream has to be decoded."""
-        return bool(self.frame_kinds or self.frame_sizes or self.counted_frames)
+        return bool(self.frame_kinds or self.frame_needs or self.counted_frames)
 
     @property
     def group_size(self) -> int:
@@ -142,26 +141,19 @@ class Plan:
         seen = [self.looked_at(m, span) for m in self.modalities.values() if m.unit == "window"]
         return min((s.start for s in seen), default=span.start), max((span.end, *(s.end for s in seen)))
 
-    def sampling(self, media: Media) -> dict[str | tuple[int | None], float]:
-        """Pictures per second to take: for ``"detect"``, for each buffer of frames ``(size,)``, for each media unit by its id.
+    def sampling(self, media: Media) -> dict[str | Frames, float]:
+        """Pictures per second to take: for ``"detect"``, for each request for whole frames, for each media unit by its id.
 
         A count per window is a rate on the time that a window of this medium has, so that a short clip still gives its count.
+        Each request is sampled on its own, so that what a modality sees of the frames does not depend on the others.
         """
         length = min(self.recipe.windows.length, media.duration) or 1.0
-        rates: dict[str | tuple[int | None], float] = {}
-
-        def want(what: str | tuple[int | None], sampling: Sampling | Input, seconds: float) -> None:
-            rates[what] = max(rates.get(what, 0.0), _rate(sampling, seconds, media.fps))
-
-        for needs in self._cut_needs:
-            if needs.frames is not None:
-                want((needs.frames.size,), needs.frames, length)
-        for item in self.face_inputs:
-            want("detect", item, length)
+        rates: dict[str | Frames, float] = {frames: _rate(frames, length, media.fps) for frames in self.frame_needs}
         if self.frame_kinds:
-            rates["detect"] = max(rates.get("detect", 0.0), max(self.recipe.sampling.get(kind, FACES_FPS) for kind in self.frame_kinds))
+            detect = [self.recipe.sampling.get(kind, FACES_FPS) for kind in self.frame_kinds]
+            rates["detect"] = max(detect + [_rate(item, length, media.fps) for item in self.face_inputs])
         for name, frames in self.counted_frames.items():
-            want(name, frames, media.duration or 1.0)
+            rates[name] = _rate(frames, media.duration or 1.0, media.fps)
         return rates
 
     def _bound(self, order: Sequence[str], scopes: Mapping[str, str]) -> frozenset[str]:

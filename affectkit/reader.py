@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from affectkit.buffers import FrameBuffer, Resampler, SoundBuffer, Ticker, is_silent, quietest, resample
+from affectkit.buffers import FrameBuffer, Resampler, SoundBuffer, Ticker, downscale, is_silent, quietest, resample
 from affectkit.components import Evidence, Input, Modality, Needs, Provider
 from affectkit.decoding import Frame, Sound, read_frames, read_sound
 from affectkit.errors import MediaError
@@ -120,7 +120,7 @@ class Reader:
         self._tickers = {what: Ticker(fps) for what, fps in plan.sampling(media).items()}
         self._faces = FaceStore(plan.face_inputs, native_fps=media.fps)
         self._tracker = Tracker()
-        self._frames = {size: FrameBuffer(size) for size in plan.frame_sizes}
+        self._frames = {frames: FrameBuffer(frames.size) for frames in plan.frame_needs}
         self._kept = {name: FrameBuffer(need.size) for name, need in plan.counted_frames.items()}
         self._found: dict[str, list[tuple[float, Evidence]]] = {kind: [] for kind in plan.frame_kinds if kind != "faces"}
         self._sound = {rate: SoundBuffer(rate) for rate in plan.rates}
@@ -128,6 +128,7 @@ class Reader:
         self._spoken: dict[str, Evidence] = {}
         self._listeners: dict[str, Provider] = {}
         self._piece: list[Sound] = []
+        self._audible = False
         self._outbox: list[Request] = []
         self._seen: set[tuple[str, int, float]] = set()
         self._waiting: list[tuple[float, np.ndarray]] = []
@@ -241,6 +242,7 @@ class Reader:
             samples = samples[:keep]
         if is_silent(samples):
             return
+        self._audible = True
         span = Span(begin, begin + len(samples) / rate)
         for kind, provider in self._listeners.items():
             audio = resample(samples, rate, _rate(provider.needs))
@@ -267,13 +269,15 @@ class Reader:
             return True
         with self.clock("decode"):
             image = frame.rgb()
+        small: dict[int | None, np.ndarray] = {}
         for what in due:
             if what == "detect":
                 self._waiting.append((frame.time, image))
             elif isinstance(what, str):
-                self._kept[what].add(frame.time, image)
+                self._kept[what].add(frame.time, downscale(image, self._kept[what].size))
             else:
-                self._frames[what[0]].add(frame.time, image)
+                small[what.size] = small[what.size] if what.size in small else downscale(image, what.size)
+                self._frames[what].add(frame.time, small[what.size])
         if len(self._waiting) >= FACE_CHUNK:
             self._detect()
         return True
@@ -385,7 +389,7 @@ class Reader:
         if faces is not None:
             cut = [(t, {"faces": evidence}, None) for t, evidence in self._faces.at(track, span, faces)]
         elif modality.needs.frames is not None:
-            found = self._frames[modality.needs.frames.size].cut(span, modality.needs.frames, self.media.fps)
+            found = self._frames[modality.needs.frames].cut(span, modality.needs.frames, self.media.fps)
             cut = [] if found is None else [(float(t), {}, image[None]) for image, t in zip(*found, strict=True)]
         rest = Needs(inputs=tuple(item for item in modality.needs.inputs if item.kind != "faces"))
         requests = []
@@ -402,7 +406,7 @@ class Reader:
         frames = times = audio = None
         audio_start = span.start
         if needs.frames is not None:
-            found = self._frames[needs.frames.size].cut(span, needs.frames, self.media.fps)
+            found = self._frames[needs.frames].cut(span, needs.frames, self.media.fps)
             frames, times = found if found is not None else (None, None)
         if needs.audio is not None:
             cut = self._sound[needs.audio.rate].cut(span.start, span.end)
@@ -430,7 +434,10 @@ class Reader:
     def _missing(self, modality: Modality, span: Span, track: int, index: int, made: Made) -> str:
         """What a modality lacks in this window, in a few words; empty where it has everything."""
         needs = modality.needs
-        if needs.audio is not None and modality.unit != "media":
+        if needs.audio is not None and modality.unit == "media":
+            if not self._audible:
+                return "no sound" if self.media.audio is None else "digital silence"
+        elif needs.audio is not None:
             cut = self._sound[needs.audio.rate].cut(span.start, span.end)
             if cut is None:
                 return "no sound" if self.media.audio is None else "no sound in this window"
