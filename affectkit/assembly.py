@@ -178,7 +178,7 @@ def _providers(
                 chosen = recipe.mandatory(kind) or "checkpoint" in recipe.components.get(name, {})
                 if chosen or not any(entry.id == name for entry in registry.entries("provider")):
                     problems.append(error)
-                unavailable.setdefault(kind, []).append(f"{name} is not ready: {error}")
+                unavailable.setdefault(kind, []).append(f"{name} is not ready: {str(error).removeprefix(name + ': ')}")
             except AffectKitError as error:
                 problems.append(error)
                 unavailable.setdefault(kind, []).append(str(error))

@@ -112,6 +112,8 @@ def load_recipe(
         recipe = Recipe(modalities=tuple(modalities), fusion="core/mean", head="core/ppa")
     if isinstance(recipe, Recipe):
         loaded = recipe.override(overrides)
+    elif recipe is not None and Path(recipe).name == "run.json":
+        loaded = Recipe.from_mapping(read_info(Path(recipe).parent)["recipe"]).override(overrides)
     else:
         loaded = Recipe.load(recipe or DEFAULT_RECIPE, find=registry.recipe, overrides=overrides)
     changes: dict[str, Any] = {}
