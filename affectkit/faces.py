@@ -250,7 +250,7 @@ class Tracker:
 
 HISTOGRAM = 8  # levels per colour
 THUMBNAIL = (32, 18)  # pixels
-CUT_COLOURS = 0.4  # share of the pixels that have to change their colour between two sampled frames of different shots
+CUT_COLOURS = 0.3  # share of the pixels that have to change their colour between two sampled frames of different shots
 CUT_LAYOUT = 0.1  # and by how much, of the range, the small picture has to change on average
 
 

@@ -39,7 +39,7 @@ class HaarOptions:
     """
 
     max_side: int = 480
-    min_size: float = 0.05
+    min_size: float = 0.04
     neighbours: int = 3
 
     def __post_init__(self) -> None:
@@ -47,8 +47,8 @@ class HaarOptions:
             raise ConfigError(f"core/haar: max_side must be at least {SMALLEST} pixels, found {self.max_side}")
         if not 0 <= self.min_size <= 1:
             raise ConfigError(f"core/haar: min_size is a share of the frame in [0, 1], found {self.min_size}")
-        if self.neighbours < 1:
-            raise ConfigError(f"core/haar: neighbours must be at least 1, found {self.neighbours}")
+        if self.neighbours < 2:
+            raise ConfigError(f"core/haar: neighbours must be at least 2, found {self.neighbours}")
 
 
 class Haar(Provider):
@@ -100,8 +100,9 @@ class Haar(Provider):
         smallest = max(SMALLEST, round(self.options.min_size * short / EXTENT[1]))
         if smallest > min(grey.shape):
             return Evidence.none("faces", "no face")
+        # OpenCV keeps groups of more than minNeighbors finds
         squares, finds = self._cascade.detectMultiScale2(
-            grey, scaleFactor=STEP, minNeighbors=self.options.neighbours, minSize=(smallest, smallest)
+            grey, scaleFactor=STEP, minNeighbors=self.options.neighbours - 1, minSize=(smallest, smallest)
         )
         if not len(squares):
             return Evidence.none("faces", "no face")
