@@ -66,8 +66,8 @@ class Assembly:
         """Loads the weights of everything, and checks what is only known then.
 
         Args:
-            device: where modalities and providers run; fusion and head run on the CPU.
-            dtype: precision of forward passes.
+            device: where modalities and providers run, unless the recipe says another; fusion and head run on the CPU.
+            dtype: precision of forward passes, unless the recipe says another.
 
         Raises:
             AffectKitError: the problem, or :class:`Problems` for several.
@@ -76,16 +76,29 @@ class Assembly:
 
         problems: list[AffectKitError] = []
         for component in self.components:
-            on_cpu = isinstance(component, Fusion | Head)
-            with _collecting(problems, component.id):
-                component.load(torch.device("cpu") if on_cpu else device, torch.float32 if on_cpu else dtype)
+            with collecting(problems, component.id):
+                if isinstance(component, Fusion | Head):
+                    component.load(torch.device("cpu"), torch.float32)
+                else:
+                    component.load(*self.place(component.id, device, dtype))
         raise_all(problems)
         self._check_loaded(problems)
         raise_all(problems)
 
+    def place(self, name: str, device: torch.device, dtype: torch.dtype) -> tuple[torch.device, torch.dtype]:
+        """Where a modality or provider runs and how precisely: as the recipe says, else as given.
+
+        Raises:
+            UsageError: where the recipe names a device that is not here.
+        """
+        from affectkit.batching import PRECISIONS, choose_device
+
+        own = self.recipe.settings(name)
+        return choose_device(own.device) if own.device else device, PRECISIONS[own.precision] if own.precision else dtype
+
     def _check_loaded(self, problems: list[AffectKitError]) -> None:
         if self.fusion is not None:
-            with _collecting(problems, self.fusion.id):
+            with collecting(problems, self.fusion.id):
                 check_sources(self.fusion.id, self.fusion.trained_for, self.fused)
         for head in _heads(self.head):
             source = (head.embedding_from or "").partition(":")[0]
@@ -108,28 +121,28 @@ def assemble(recipe: Recipe, registry: Registry) -> Assembly:
     problems: list[AffectKitError] = list(recipe.unknown_components(entry.id for entry in registry.entries()))
     ids: list[str] = []
     for name in recipe.modalities:
-        with _collecting(problems, name):
+        with collecting(problems, name):
             ids += registry.select(name)
     recipe = recipe.with_(modalities=list(dict.fromkeys(ids))) if ids else recipe
     record: dict[str, dict[str, Any]] = {}
     modalities: dict[str, Modality] = {}
     for name in dict.fromkeys(ids):
-        with _collecting(problems, name):
+        with collecting(problems, name):
             modalities[name] = cast(Modality, _make(recipe, registry, name, "modality", record))
     providers, unavailable = _providers(recipe, registry, modalities, record, problems)
     fusion = head = None
     if recipe.fusion is not None:
-        with _collecting(problems, recipe.fusion):
+        with collecting(problems, recipe.fusion):
             fusion = cast(Fusion, _make(recipe, registry, recipe.fusion, "fusion", record))
     if recipe.head is not None:
-        with _collecting(problems, recipe.head):
+        with collecting(problems, recipe.head):
             head = cast(Head, _make(recipe, registry, recipe.head, "head", record))
             if isinstance(head, Blend):
                 head.set_heads({name: cast(Head, _make(recipe, registry, name, "head", record)) for name in head.options.heads})
     if not problems:
         problems += _label_problems(modalities, fusion, head)
     plan = None
-    with _collecting(problems, recipe.name):
+    with collecting(problems, recipe.name):
         plan = Plan(recipe, modalities, providers, unavailable)
     raise_all(problems)
     if plan is None:
@@ -241,7 +254,7 @@ def _label_problems(modalities: Mapping[str, Modality], fusion: Fusion | None, h
 
 
 @contextmanager
-def _collecting(problems: list[AffectKitError], name: str) -> Iterator[None]:
+def collecting(problems: list[AffectKitError], name: str) -> Iterator[None]:
     """Adds errors to ``problems``; what a plugin raises by accident becomes a sentence with its name."""
     try:
         yield

@@ -124,9 +124,9 @@ class Engine:
     ) -> None:
         self.assembly = assembly
         self.run = run
-        self.device = choose_device(device)
+        self._device = device
         self.precision = precision
-        self.batch_size = batch_size or BATCH_SIZE[self.device.type]
+        self.batch_size = batch_size
         self.workers = workers or min(4, os.cpu_count() or 1)
         self.strict = strict
         self.clock = Clock()
@@ -137,14 +137,18 @@ class Engine:
         self._batchers: dict[str, Batcher] = {}
 
     def load(self) -> None:
-        """Loads all weights; called once, before the first frame."""
+        """Chooses the device and loads all weights; called once, before the first frame.
+
+        Raises:
+            AffectKitError: the problem, or :class:`affectkit.errors.Problems` for several.
+        """
+        self.device = choose_device(self._device)
         with self.clock("load"):
             self.assembly.load(self.device, PRECISIONS[self.precision])
         for name, modality in self.assembly.plan.modalities.items():
-            settings = self.assembly.recipe.settings(name)
-            dtype = PRECISIONS[settings.precision or self.precision]
-            device = choose_device(settings.device) if settings.device else self.device
-            self._batchers[name] = Batcher(name, modality, device, dtype, settings.batch_size or self.batch_size)
+            device, dtype = self.assembly.place(name, self.device, PRECISIONS[self.precision])
+            size = self.assembly.recipe.settings(name).batch_size or self.batch_size or BATCH_SIZE[device.type]
+            self._batchers[name] = Batcher(name, modality, device, dtype, size)
 
     def process(self, media: Sequence[Media]) -> None:
         """Reads, predicts and writes every medium; returns when all parts are written.
@@ -292,10 +296,6 @@ class Engine:
                 )
             except Exception as error:  # a fusion or head may raise anything; what the modalities said is kept
                 job.fail("fuse", self.assembly.recipe.fusion or self.assembly.recipe.head or "", error)
-        self._observe(job, "affectkit_media_finished", media=job.media, timelines=timelines)
-        broken = [failure for failure in job.failures if failure.stage in ("open", "video", "sound", "read")]
-        for failure in broken:
-            self._observe(job, "affectkit_media_failed", media=job.media, error=MediaError(failure.message, at=failure.at))
         part = Part(
             job.media,
             timelines,
@@ -318,6 +318,10 @@ class Engine:
         )
         with self.clock("write"):
             self.run.write(part)
+        self._observe(job.media, "affectkit_media_finished", timelines=timelines)
+        for failure in job.failures:
+            if failure.stage in ("open", "video", "sound", "read"):
+                self._observe(job.media, "affectkit_media_failed", error=MediaError(failure.message, at=failure.at))
         for stage, seconds in job.clock.seconds.items():
             self.clock.add(stage, seconds)
         if self.strict and job.failures:
@@ -344,9 +348,12 @@ class Engine:
             | {k: round(v, 3) for k, v in sorted(job.clock.seconds.items())},
         }
 
-    def _observe(self, job: Job, hook: str, **arguments: Any) -> None:
-        for failure in self._notify(hook, run=self.run, **arguments) if self._notify is not None else ():
-            job.fail("observer", failure.name, failure.error)
+    def _observe(self, media: Media, hook: str, **arguments: Any) -> None:
+        """Tells the observers; one that raises is recorded with the run, and the part of the medium is as it was."""
+        for f in self._notify(hook, run=self.run, media=media, **arguments) if self._notify is not None else ():
+            failure = Failure(media.id, str(media.path), "observer", f.name, None, type(f.error).__name__, str(f.error))
+            if failure not in self.run.failures:
+                self.run.failures.append(failure)
 
 
 def _said(col: results.Column) -> list[tuple[results.Place, Row]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affectkit.config import Recipe
-from affectkit.errors import UsageError, did_you_mean
+from affectkit.errors import AffectKitError, UsageError, did_you_mean, raise_all
 from affectkit.media import Media, discover
 from affectkit.store import Failure, Run, read_info, read_run
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from affectkit.assembly import Assembly
     from affectkit.components import Frames
-    from affectkit.engine import Progress
+    from affectkit.engine import Engine, Progress
     from affectkit.plugins import Registry
 
 DEFAULT_RECIPE = "mini/mini"
@@ -188,11 +188,42 @@ class Session:
         self, paths: Sequence[str | Path], out: Path, execution: Execution | None = None, progress: Progress | None = None
     ) -> RunResult:
         """Analyses media and writes a run folder; arguments as in :func:`run`."""
-        from affectkit.engine import Engine
-
         if not paths:
             raise UsageError("nothing to analyse; give at least one video, sound file, picture or folder")
         how = execution or Execution()
+        target, engine = self.prepare(out, how, progress)
+        target.begin()
+        media, unreadable = discover([Path(p) for p in paths], **vars(self.inputs), known_ids=target.known_ids)
+        target.failures += [Failure("", str(path), "open", "", error.at, type(error).__name__, str(error)) for path, error in unreadable]
+        target.save(**self._describe(engine.device))
+        self._observe(target, "affectkit_run_started")
+        todo = [m for m in media if not target.finished(m)]
+        skipped = tuple(m.id for m in media if m not in todo)
+        if how.strict and unreadable:
+            raise unreadable[0][1]
+        try:
+            engine.process(todo)
+        except KeyboardInterrupt:
+            done = sum(target.finished(m) for m in media)
+            raise KeyboardInterrupt(
+                f"Stopped by Ctrl-C: {done} of {len(media)} media are finished and kept in {out}; the same command goes on from there."
+            ) from None
+        finally:
+            target.save(timings=engine.timings(), finished_at=_now())
+        if self._observe(target, "affectkit_run_finished"):
+            target.save()
+        shown = {m.id: target.records[m.id] for m in media if m.id in target.records}
+        return RunResult(out, tuple(m.id for m in todo), skipped, tuple(target.all_failures()), shown)
+
+    def prepare(self, out: Path, how: Execution, progress: Progress | None = None) -> tuple[Run, Engine]:
+        """Checks the run folder without touching it, and loads the weights onto the device: the last of what fails before the first frame.
+
+        Raises:
+            AffectKitError: the problem, or :class:`affectkit.errors.Problems` for several.
+        """
+        from affectkit.assembly import collecting
+        from affectkit.engine import Engine
+
         recipe = self.assembly.recipe
         inputs = {name: str(value) for name, value in vars(self.inputs).items() if value is not None}
         weights = {name: [w["sha256"] for w in entry["weights"]] for name, entry in self.assembly.record.items() if entry["weights"]}
@@ -210,27 +241,19 @@ class Session:
             notify=self.registry.notify,
             progress=progress,
         )
-        engine.load()
-        media, unreadable = discover([Path(p) for p in paths], **vars(self.inputs), known_ids=target.known_ids)
-        target.failures += [Failure("", str(path), "open", "", error.at, type(error).__name__, str(error)) for path, error in unreadable]
-        target.save(**self._describe(engine.device))
-        self.registry.notify("affectkit_run_started", run=target)
-        todo = [m for m in media if not target.finished(m)]
-        skipped = tuple(m.id for m in media if m not in todo)
-        if how.strict and unreadable:
-            raise unreadable[0][1]
-        try:
-            engine.process(todo)
-        except KeyboardInterrupt:
-            done = sum(target.finished(m) for m in media)
-            raise KeyboardInterrupt(
-                f"Stopped by Ctrl-C: {done} of {len(media)} media are finished and kept in {out}; the same command goes on from there."
-            ) from None
-        finally:
-            target.save(timings=engine.timings(), finished_at=_now())
-        self.registry.notify("affectkit_run_finished", run=target)
-        shown = {m.id: target.records[m.id] for m in media if m.id in target.records}
-        return RunResult(out, tuple(m.id for m in todo), skipped, tuple(target.all_failures()), shown)
+        problems: list[AffectKitError] = []
+        with collecting(problems, "the run folder"):
+            target.check()
+        with collecting(problems, "the engine"):
+            engine.load()
+        raise_all(problems)
+        return target, engine
+
+    def _observe(self, target: Run, hook: str) -> bool:
+        """Tells the observers; whether any of them failed, which is recorded."""
+        failed = self.registry.notify(hook, run=target)
+        target.failures += [Failure("", str(target.path), "observer", f.name, None, type(f.error).__name__, str(f.error)) for f in failed]
+        return bool(failed)
 
     def plan_of(self, media: Media) -> dict[str, Any]:
         """What a run would do with a medium: windows, pictures per second and streams that would be decoded."""

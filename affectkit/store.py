@@ -96,10 +96,6 @@ class Run:
         digest: digest of the settings; a folder that holds a run of other settings is refused.
         resume: go on with what the folder holds; ``False`` removes the results of an earlier run first.
         embeddings: whether embeddings are wanted as well.
-
-    Raises:
-        UsageError: if the path is a file, or the folder holds something else or a run of another recipe.
-        StoreError: if it cannot be written.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], digest: str, *, resume: bool = True, embeddings: bool = False) -> None:
@@ -108,24 +104,24 @@ class Run:
         self.info: dict[str, Any] = {"format": FORMAT, "affectkit": __version__, **settings, "digest": digest}
         self._settings = dict(settings)
         self.failures: list[Failure] = []
+        self.records: dict[str, dict[str, Any]] = {}
+        self._resume = resume
+
+    def check(self) -> None:
+        """Refuses a folder that this run cannot be written to; changes nothing.
+
+        Raises:
+            UsageError: if the path is a file, or the folder holds something else or a run of another recipe.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; give a folder with --out")
-        self._adopt(digest, resume)
-        with self._writing():
-            (self.path / "media").mkdir(parents=True, exist_ok=True)
-        self.records = {record["id"]: record for record in _records(self.path)}
-
-    def _adopt(self, digest: str, resume: bool) -> None:
         if not self.path.is_dir() or not any(self.path.iterdir()):
             return
         if not (self.path / "run.json").is_file():
             raise UsageError(f"{self.path} is not empty and holds no run of affectkit; give an empty or new folder with --out")
-        if not resume:
-            for name in self.path.iterdir():
-                if name.name in ("media", "run.json") or name.suffix == ".parquet":
-                    shutil.rmtree(name) if name.is_dir() else name.unlink()
+        if not self._resume:
             return
-        old = read_info(self.path)
+        old, digest = read_info(self.path), self.info["digest"]
         if old.get("digest") != digest:
             before = {key: old.get(key) for key in self._settings}
             changed = ", ".join(_differences(before, self._settings)) or "the version of affectkit"
@@ -133,6 +129,22 @@ class Run:
                 f"{self.path} holds a run of another recipe (different: {changed}); "
                 "give another folder with --out, or --no-resume to throw its results away and start again"
             )
+
+    def begin(self) -> None:
+        """Makes the folder, or takes over what is finished in it; without ``resume`` an earlier run is removed first.
+
+        Raises:
+            UsageError: as :meth:`check`.
+            StoreError: if it cannot be written.
+        """
+        self.check()
+        with self._writing():
+            if not self._resume and self.path.is_dir():
+                for name in self.path.iterdir():
+                    if name.name in ("media", "run.json") or name.suffix == ".parquet":
+                        shutil.rmtree(name) if name.is_dir() else name.unlink()
+            (self.path / "media").mkdir(parents=True, exist_ok=True)
+        self.records = {record["id"]: record for record in _records(self.path)}
 
     @property
     def known_ids(self) -> dict[Path, str]:

@@ -88,11 +88,13 @@ def run(plugins: PluginChoice, paths: tuple[Path, ...], **given: Any) -> int:
     )
     inputs = Inputs(given["fps"], given["sound"], given["video_stream"], given["audio_stream"])
     session = Session(recipe, plugins.registry, inputs)
+    execution = Execution(**{item.name: given[item.name] for item in fields(Execution)})
+    out = given["out"] or Path("affectkit-run")
     if given["dry_run"]:
+        session.prepare(out, execution)
         _show_plan(session, paths, given["as_json"])
         return 0
-    execution = Execution(**{item.name: given[item.name] for item in fields(Execution)})
-    return execute(session, paths, given["out"] or Path("affectkit-run"), execution, as_json=given["as_json"])
+    return execute(session, paths, out, execution, as_json=given["as_json"])
 
 
 def execute(session: Session, paths: tuple[Path, ...], out: Path, execution: Execution, *, as_json: bool) -> int:
