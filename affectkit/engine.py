@@ -133,7 +133,7 @@ class Engine:
         self._notify = notify
         self._progress = progress
         self._budget = Budget(IN_FLIGHT)
-        self._queue: Queue[Item | Job | BaseException] = Queue()
+        self._queue: Queue[Item | Job] = Queue()
         self._batchers: dict[str, Batcher] = {}
 
     def load(self) -> None:
@@ -167,8 +167,6 @@ class Engine:
         try:
             while left:
                 event = self._next_event()
-                if isinstance(event, BaseException):
-                    raise event
                 if isinstance(event, Item):
                     self._add(event)
                 elif isinstance(event, Job):
@@ -238,13 +236,14 @@ class Engine:
                 self._send(job, request, tensors)
 
     def _send(self, job: Job, request: Request, tensors: dict[str, torch.Tensor]) -> None:
-        item = Item(request.modality, tensors, job, lambda said: self._take(job, request, item.size, said))
+        modality, key = request.modality, (request.track, request.at)  # the clip itself is not needed any more
+        item = Item(modality, tensors, job, lambda said: self._take(job, modality, key, item.size, said))
         self._budget.take(item.size)
         self._queue.put(item)
 
     # the calling thread
 
-    def _next_event(self) -> Item | Job | BaseException | None:
+    def _next_event(self) -> Item | Job | None:
         try:
             return self._queue.get(timeout=POLL)
         except Empty:
@@ -267,14 +266,14 @@ class Engine:
                 with self.clock(f"forward {batcher.id}"):
                     batcher.run()
 
-    def _take(self, job: Job, request: Request, size: int, said: Row | Exception) -> None:
+    def _take(self, job: Job, modality: str, key: tuple[int, float], size: int, said: Row | Exception) -> None:
         """Receives what a modality says of one clip."""
         self._budget.give(size)
         job.waiting -= 1
         if isinstance(said, Exception):
-            job.fail("predict", request.modality, said)
+            job.fail("predict", modality, said)
         else:
-            job.findings.rows.setdefault(request.modality, {})[request.track, request.at] = said
+            job.findings.rows.setdefault(modality, {})[key] = said
 
     def _finish(self, job: Job) -> None:
         """Fuses what was found in a medium and writes its part."""

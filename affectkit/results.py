@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,9 +37,9 @@ class Findings:
     reasons: dict[tuple[str, int], str] = field(default_factory=dict)
 
     def take(self, window: Window) -> None:
-        """Adds a window of the grid; the one with index -1 only carries reasons of media units."""
+        """Adds a window of the grid, without its clips; the one with index -1 only carries reasons of media units."""
         if window.index >= 0:
-            self.windows.append(window)
+            self.windows.append(replace(window, requests=()))
         self.reasons |= {(name, window.index): reason for name, reason in window.reasons.items()}
 
 
