@@ -79,7 +79,7 @@ def _parse(text: str, path: Path) -> Iterator[Word]:
     vtt = lines[0].startswith("WEBVTT")
     if not found and not vtt:
         raise MediaError(f"{path} holds no cues: no line such as 00:00:01,000 --> 00:00:02,500; is it a subtitle file?")
-    for (number, start, end), following in zip(found, [n for n, _, _ in found[1:]] + [len(lines)], strict=True):
+    for (number, start, end), following in zip(found, [*(number for number, _, _ in found), len(lines)][1:], strict=True):
         body = lines[number + 1 : following]
         if vtt:
             body = body[: body.index("")] if "" in body else body
