@@ -115,7 +115,7 @@ class Run:
         """
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; give a folder with --out")
-        if not self.path.is_dir() or not any(self.path.iterdir()):
+        if not self.path.is_dir() or all(entry.name.startswith(".") for entry in self.path.iterdir()):
             return
         if not (self.path / "run.json").is_file():
             raise UsageError(f"{self.path} is not empty and holds no run of affectkit; give an empty or new folder with --out")
@@ -143,7 +143,10 @@ class Run:
                 for name in self.path.iterdir():
                     if name.name in ("media", "run.json") or name.suffix == ".parquet":
                         shutil.rmtree(name) if name.is_dir() else name.unlink()
-            (self.path / "media").mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not (self.path / "run.json").exists():  # first of all, so that a run that is killed now can be gone on with
+                _write_json(self.path / "run.json", self.info)
+            (self.path / "media").mkdir(exist_ok=True)
         self.records = {record["id"]: record for record in _records(self.path)}
 
     @property
