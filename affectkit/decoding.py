@@ -24,7 +24,7 @@ from av.audio.resampler import AudioResampler
 
 from affectkit.errors import MediaError
 from affectkit.media import Media
-from affectkit.probing import check_file, choose, header_end, numbered_pictures, opened, reason
+from affectkit.probing import check_file, choose, header_end, numbered_pictures, opened, pixel_ratio, reason
 
 SHORT_BY_FRAMES = 2  # a stream may end this many frames before the end in its header, or
 SHORT_BY_SECONDS = 0.5  # this many seconds, whichever is more
@@ -134,26 +134,33 @@ class Damage:
             self.at, self.reason = at, reason
         self.open = not goes_on
 
-    def check(self, last: float, end: float, expected: float, frame_seconds: float) -> None:
-        """Raises what was noted, or that the stream ended much before it was expected to.
+    def error(self, rest: str) -> MediaError:
+        """What was noted first, and what became of the ``rest`` of the stream."""
+        return MediaError(f"{self.what} breaks after {self.at or 0.0:.2f} s: {self.reason}; {rest}", at=self.at)
+
+    def check(self, last: float, end: float, header: float | None, packets: float, frame_seconds: float) -> None:
+        """Raises what was noted, or that the stream ended much before it should.
 
         Damage in the last moments of a stream, within what a stream may be short by, is none: files are cut anywhere.
 
         Args:
             last: time of the last frame, or of the last sample, in seconds.
-            end: time at which it ends, in seconds.
-            expected: time at which it should end, in seconds.
+            end: time at which it ends, in seconds; equal to the start where nothing could be decoded.
+            header: time at which it ends by its header, ``None`` where the header does not say.
+            packets: time at which its packets end.
             frame_seconds: length of a frame or packet in seconds.
 
         Raises:
             MediaError: with the time of the first damage.
         """
+        expected = max(header or 0.0, packets)
         short = expected - end > max(SHORT_BY_FRAMES * frame_seconds, SHORT_BY_SECONDS)
         if self.at is not None and (short or not self.open):
             rest = f"nothing after that can be decoded, of {expected:.2f} s" if self.open else "later parts can be decoded and are kept"
-            raise MediaError(f"{self.what} breaks after {self.at:.2f} s: {self.reason}; {rest}", at=self.at)
+            raise self.error(rest)
         if short:
-            raise MediaError(f"{self.what} ends at {last:.2f} s although its header says {expected:.2f} s; is the file complete?", at=last)
+            why = f"its header says {header:.2f} s" if header is not None and header >= packets else f"its packets go on to {packets:.2f} s"
+            raise MediaError(f"{self.what} ends at {last:.2f} s although {why}; is the file complete?", at=last)
 
 
 def _read_video(media: Media) -> Iterator[Frame]:
@@ -164,7 +171,8 @@ def _read_video(media: Media) -> Iterator[Frame]:
     with opened(media.path) as container:
         stream = choose(container, media.path, "video", media.video)
         stream.thread_type = "AUTO"
-        expected = header_end(container, stream) or 0.0
+        header = header_end(container, stream)
+        ratio = pixel_ratio(stream)
         packets = _Packets(container, stream)
         resume: float | None = None  # the time of the key frame from which on pictures are whole again
         waiting = False
@@ -188,16 +196,17 @@ def _read_video(media: Media) -> Iterator[Frame]:
                     if time > last - BACK_SECONDS:
                         continue
                     damage.note(last, f"its time stamps go back to {time:.2f} s")
-                    damage.check(last, last, np.inf, step)
+                    raise damage.error("what follows is left out")
                 damage.open = False
                 if frame.is_corrupt:
                     damage.note(time, "a damaged picture", goes_on=True)
-                yield Frame(time, index, _Picture(frame))
+                yield Frame(time, index, _Picture(frame, ratio))
                 last, index = time, index + 1
         if packets.error is not None:
             damage.note(media.start if last is None else last, packets.error)
-    end = media.start if last is None else last + step
-    damage.check(media.start if last is None else last, end, max(expected, packets.end), step)
+    if last is None:
+        raise MediaError(f"{damage.what} cannot be decoded: {damage.reason or 'it holds no pictures'}", at=media.start)
+    damage.check(last, last + step, header, packets.end, step)
 
 
 class _Packets:
@@ -230,12 +239,13 @@ class _Packets:
 
 @dataclass(frozen=True)
 class _Picture:
-    """A decoded video frame that becomes RGB, and turns upright, when called."""
+    """A decoded video frame that becomes RGB with square pixels, and turns upright, when called."""
 
     frame: Any
+    ratio: float
 
     def __call__(self) -> np.ndarray:
-        image = self.frame.to_ndarray(format="rgb24")
+        image = self.frame.to_ndarray(format="rgb24", width=max(1, round(self.frame.width * self.ratio)))
         turns = round(self.frame.rotation / 90) % 4  # FFmpeg tells how far to turn it against the clock
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
@@ -262,7 +272,7 @@ def read_sound(media: Media, rate: int) -> Iterator[Sound]:
     packet_seconds = 0.0
     with opened(path) as container:
         stream = choose(container, path, "audio", media.audio)
-        expected = header_end(container, stream) or 0.0
+        header = header_end(container, stream)
         packets = _Packets(container, stream)
         for packet in packets:
             try:
@@ -274,14 +284,16 @@ def read_sound(media: Media, rate: int) -> Iterator[Sound]:
                 if frame.time is not None and line.started and frame.time < line.end - BACK_SECONDS:
                     damage.note(line.end, f"its time stamps go back to {frame.time:.2f} s")
                     yield from line.flush()
-                    damage.check(line.end, line.end, np.inf, packet_seconds)
+                    raise damage.error("what follows is left out")
                 damage.open = False
                 packet_seconds = frame.samples / frame.sample_rate
                 yield from line.push(frame)
         if packets.error is not None:
             damage.note(line.end, packets.error)
         yield from line.flush()
-    damage.check(line.end, line.end, max(expected, packets.end), packet_seconds)
+    if not line.started:
+        raise MediaError(f"{damage.what} cannot be decoded: {damage.reason or 'it holds no samples'}", at=media.start)
+    damage.check(line.end, line.end, header, packets.end, packet_seconds)
 
 
 class _Line:

@@ -170,10 +170,15 @@ def open_media(
         if not used:
             raise MediaError(f"{path} has neither pictures nor sound; its streams are {describe(container)}")
         times = stream_times(path, container, used)
-        start = min(t.start for t in times.values())
-        end = max(t.end for t in times.values())
+        for stream, index in ((video, video_stream), (audio, audio_stream)):
+            if stream is not None and stream.index not in times and index is not None:
+                raise MediaError(f"{path}: its {stream.type} stream {index} is empty; its streams are {describe(container)}")
+        video = video if video is not None and video.index in times else None  # phones write sound tracks without any sound
+        audio = audio if audio is not None and audio.index in times else None
+        start = min((t.start for t in times.values()), default=0.0)
+        end = max((t.end for t in times.values()), default=0.0)
         if end <= start:
-            raise MediaError(f"{path} has neither pictures nor sound in its streams ({describe(container)}); was it written to its end?")
+            raise MediaError(f"{path} has nothing in its streams ({describe(container)}); was it written to its end?")
         return Media(
             id=path.stem if id is None else id,
             path=path,
@@ -226,7 +231,9 @@ def _open_folder(
             stream = choose(container, sound, "audio", audio_stream)
             if stream is None:
                 raise MediaError(f"{sound} has no sound; its streams are {describe(container)}")
-            times = stream_times(sound, container, [stream])[stream.index]
+            times = stream_times(sound, container, [stream]).get(stream.index)
+            if times is None:
+                raise MediaError(f"{sound} has no sound in its streams ({describe(container)}); was it written to its end?")
             audio, start, end = stream.index, min(start, times.start), max(end, times.end)
     elif audio_stream is not None:
         raise MediaError(f"{folder} is a folder of frames without a sound file; it has no audio streams to choose from")

@@ -106,11 +106,15 @@ def choose(container: av.container.InputContainer, path: Path, kind: str, index:
     import av
 
     streams = [s for s in container.streams if s.type == kind and not s.disposition & av.stream.Disposition.attached_pic]
-    if index is None:
-        return next((s for s in streams if s.codec_context is not None), None)
-    for stream in streams:
-        if stream.index == index:
-            return stream
+    if index is not None:
+        streams = [stream for stream in streams if stream.index == index]
+    known = next((stream for stream in streams if stream.codec_context is not None), None)
+    if streams and known is None:
+        raise MediaError(
+            f"{path}: FFmpeg has no decoder for its {kind} stream {streams[0].index}; convert the file, for instance to H.264 and AAC"
+        )
+    if known is not None or index is None:
+        return known
     raise MediaError(f"{path} has no {kind} stream with index {index}; its streams are {describe(container)}")
 
 
@@ -142,14 +146,17 @@ def header_end(container: av.container.InputContainer, stream: Any) -> float | N
     if container.format.name not in EXACT_HEADERS:
         return None
     start = header_start(stream) or 0.0
-    tag = next((value for key, value in stream.metadata.items() if key == "DURATION" or key.startswith("DURATION-")), None)
-    if stream.duration and stream.time_base:
+    if container.format.name == "matroska,webm":  # keeps no times of streams, but what wrote it may have put them into tags
+        tag = next((value for key, value in stream.metadata.items() if key == "DURATION" or key.startswith("DURATION-")), None)
+        told = clock_seconds(tag) if tag is not None else None
+        if told:  # FFmpeg writes the time of the end, mkvmerge the length
+            end = told + start if any(key.startswith("_STATISTICS") for key in stream.metadata) else told
+        elif told is None and container.duration and len(container.streams) == 1:
+            end = container.duration / 1e6
+        else:
+            return None
+    elif stream.duration and stream.time_base:
         end = start + float(stream.duration * stream.time_base)
-    elif tag is not None and (told := clock_seconds(tag)):
-        # FFmpeg's muxer writes the time of the end here, mkvmerge the length.
-        end = told + start if any(key.startswith("_STATISTICS") for key in stream.metadata) else told
-    elif container.duration and len(container.streams) == 1:
-        end = container.duration / 1e6
     else:
         return None
     if end <= start or container.size * 8 < LEAST_BITS_PER_SECOND * (end - start):
@@ -168,11 +175,7 @@ def clock_seconds(text: str) -> float | None:
 
 
 def stream_times(path: Path, container: av.container.InputContainer, streams: Sequence[Any]) -> dict[int, StreamTimes]:
-    """Times of the given streams by index: from the header where it is exact, else from the packets.
-
-    Raises:
-        MediaError: where the packets cannot be read.
-    """
+    """Times of the given streams by index: from the header where it is exact, else from the packets; streams without packets are left out."""
     known = {}
     for stream in streams:
         start, end, fps = header_start(stream), header_end(container, stream), _header_fps(stream)
@@ -191,7 +194,7 @@ def stream_times(path: Path, container: av.container.InputContainer, streams: Se
         for stream in unknown:
             times = counted.get(stream.index)
             if times is None:
-                raise MediaError(f"{path} holds nothing in its {stream.type} stream {stream.index}; was it written to its end?")
+                continue
             known[stream.index] = StreamTimes(times.start, times.end, _header_fps(stream) or times.fps) if stream.type == "video" else times
     return known
 
@@ -265,11 +268,17 @@ def picture_size(container: av.container.InputContainer, stream: Any) -> tuple[i
     try:
         for packet in islice(container.demux(stream), MOST_PACKETS_TO_FIRST_FRAME):
             for frame in packet.decode():
-                turned = frame.rotation % 180 != 0
-                return (frame.width, frame.height) if turned else (frame.height, frame.width)
+                width, height = max(1, round(frame.width * pixel_ratio(stream))), frame.height
+                return (width, height) if frame.rotation % 180 != 0 else (height, width)
     except av.error.FFmpegError:
         pass  # reading the stream says what is wrong with it, and when
     return stream.codec_context.height, stream.codec_context.width
+
+
+def pixel_ratio(stream: Any) -> float:
+    """Width of a pixel of a video stream by its height: 1 but for television formats; 1 where the header talks nonsense."""
+    ratio = float(stream.sample_aspect_ratio or 1)
+    return ratio if 0.25 <= ratio <= 4.0 else 1.0
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,23 @@ def test_colours(tmp_path: Path, codec: str, pix_fmt: str) -> None:
         assert np.abs(frame.rgb().astype(int) - moving_pattern(frame.time)).mean() < 8
 
 
+def test_pixels_become_square(tmp_path: Path) -> None:
+    path = tmp_path / "wide.mkv"
+    with av.open(str(path), "w", format="matroska") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for i in range(3):
+            frame = av.VideoFrame.from_ndarray(moving_pattern(0.0, (64, 96)), format="rgb24").reformat(format="yuv420p")
+            frame.pts = i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    media = open_media(path)
+    image = next(read_frames(media)).rgb()
+    assert media.size == image.shape[:2] == (64, 128)
+    assert np.abs(image.astype(int) - moving_pattern(0.0, (64, 128))).mean() < 8
+
+
 def test_pictures_are_made_when_asked_for(tmp_path: Path) -> None:
     path = make_video(tmp_path / "lazy.mp4", seconds=1.0)
     eager = [frame.rgb() for frame in read_frames(open_media(path))]
@@ -261,6 +278,16 @@ def test_nothing_can_be_decoded(tmp_path: Path) -> None:
     assert frames == []
     assert error is not None
     assert error.at == 0.0
+    assert "video stream 0 cannot be decoded: Invalid data" in str(error)
+
+
+def test_a_short_sound_that_cannot_be_decoded(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "all.mp4", seconds=0.3, sound=tone)
+    spoil(path, "audio", range(100))
+    pieces, error = until_broken(read_sound(open_media(path), 16000))
+    assert pieces == []
+    assert error is not None
+    assert "audio stream 1 cannot be decoded: " in str(error)
 
 
 def test_spoilt_sound_leaves_a_gap(tmp_path: Path) -> None:
@@ -296,6 +323,7 @@ def test_time_stamps_that_go_back(tmp_path: Path) -> None:
     assert error is not None
     assert error.at == frames[-1].time
     assert "its time stamps go back to 0." in str(error)
+    assert "what follows is left out" in str(error)
     pieces, error = until_broken(read_sound(open_media(path), 16000))
     assert_contiguous(pieces, 16000)
     assert error is not None
