@@ -22,6 +22,7 @@ REACH = 0.8  # or where its centre moved by less than this share of its side: a 
 RESIZE = 1.6  # and then its side must not change by more than this factor
 MAX_GAP = 1.0  # seconds that a subject may be out of sight without becoming another one
 MAX_TRACKS = 16
+GLIMPSE = 4  # who is seen in one of at least this many sampled frames is taken for a mistake of the detector
 AS_PRESENT = 0.8  # subjects that reach this share of the highest presence count as equally present; the larger face is first
 UNKNOWN_FPS = 25.0  # frames per second where a stride is asked of a medium that does not say its rate
 EPS = 1e-6  # seconds; time stamps that differ by less are the same
@@ -367,9 +368,11 @@ def pick(times: np.ndarray, span: Span, wanted: Sampling | Input, native_fps: fl
     count = wanted.count or 1
     if wanted.stride is None:
         return there if len(there) <= count else there[((np.arange(count) + 0.5) * len(there) / count).astype(np.int64)]
-    step = wanted.stride / (native_fps or UNKNOWN_FPS)
+    native = native_fps or UNKNOWN_FPS
+    step = wanted.stride / native
     middle = at[np.abs(at - (span.start + span.end) / 2).argmin()]
     places = middle + (np.arange(count) - count // 2) * step
+    places = places[(places > at[0] - 0.5 / native) & (places < at[-1] + 0.5 / native)]
     distance = np.abs(at[None] - places[:, None])
     nearest = distance.argmin(axis=1)
     return there[np.unique(nearest[distance.min(axis=1) <= step / 2 + EPS])]
@@ -443,19 +446,22 @@ class FaceStore:
 
         Presence is the sum of a subject's scores over the number of sampled frames. Subjects about as present as the first one
         (four fifths of it) are ordered by the mean area of their faces, so that of two people who are there all the time the one
-        nearer to the camera is first, and whoever passes by or was found by mistake in a frame is last.
+        nearer to the camera is first, and whoever passes by is last. A face seen in a single one of four or more sampled frames is
+        left out: more often than not it is none.
 
         >>> store, frame = FaceStore([Input("faces", count=4, size=8)]), np.zeros((90, 160, 3), np.uint8)
         >>> for i in range(4):
-        ...     store.add(i / 4, frame, Detections(np.array([[0, 0, 20, 20], [30, 0, 70, 40]]), np.array([0.8, 0.8])), np.array([0, 1 if i == 2 else -1]))
+        ...     store.add(i / 4, frame, Detections(np.array([[0, 0, 20, 20], [30, 0, 70, 40]]), np.array([0.8, 0.8])), np.array([0, 1 if i >= 2 else -1]))
         >>> store.subjects(Span(0, 1))
-        [(0, 0.8), (1, 0.2)]
+        [(0, 0.8), (1, 0.4)]
         """
         samples = self._within(span)
         faces: dict[int, list[_Face]] = {}
         for sample in samples:
             for track, face in sample.faces.items():
                 faces.setdefault(track, []).append(face)
+        if len(samples) >= GLIMPSE:
+            faces = {track: seen for track, seen in faces.items() if len(seen) > 1}
         presence = {track: round(sum(face.score for face in seen) / len(samples), 6) for track, seen in faces.items()}
         area = {track: float(np.mean([np.prod(face.box[2:] - face.box[:2]) for face in seen])) for track, seen in faces.items()}
         ordered: list[tuple[int, float]] = []

@@ -20,6 +20,7 @@ STEPS = (1.2, 1.1)  # factor between the sizes that are searched; the finer, slo
 BORDER = 0.15  # share of the shorter side by which the picture is continued, so that a face that fills it can be found
 INSIDE = 0.8  # share of its box that must lie in the picture,
 CLOSE_UP = 0.5  # unless the box takes at least this share of the picture's shorter side
+NESTED = 0.5  # share of the smaller square above which two overlapping ones are one face: the one with more finds
 DOUBTFUL = 2.0  # overlapping finds at which a face scores 0.5
 
 # The cascade's square reaches from the brows to below the lips. Medians over 590 faces that core/yunet found as well: where
@@ -113,14 +114,31 @@ class Haar(Provider):
         squares, finds = self._cascade.detectMultiScale2(wide, scaleFactor=step, minNeighbors=least, minSize=(smallest, smallest))
         corner = np.asarray(squares, dtype=np.float64).reshape(-1, 4)[:, :2] - border
         side = np.asarray(squares, dtype=np.float64).reshape(-1, 4)[:, 2]
-        keep = _shown(corner, side, grey.shape[::-1])
-        return corner[keep], side[keep], np.asarray(finds, dtype=np.float64).ravel()[keep]
+        counts = np.asarray(finds, dtype=np.float64).ravel()
+        keep = np.flatnonzero(_shown(corner, side, grey.shape[::-1]))
+        keep = keep[_distinct(corner[keep], side[keep], counts[keep])]
+        return corner[keep], side[keep], counts[keep]
 
 
 def _shown(corner: np.ndarray, side: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Which squares, by corner (K, 2) and side (K,), lie in a picture of ``size`` (width, height), or fill it: (K,) bool."""
     inside = np.minimum(corner + side[:, None], size) - np.maximum(corner, 0)
     return (inside.clip(0).prod(axis=1) >= INSIDE * side**2) | (side >= CLOSE_UP * min(size))
+
+
+def _distinct(corner: np.ndarray, side: np.ndarray, finds: np.ndarray) -> np.ndarray:
+    """Indices of the squares, by corner (K, 2) and side (K,), that are left where of overlapping ones the one with more ``finds`` stays.
+
+    >>> _distinct(np.array([[0.0, 0.0], [20.0, 40.0], [200.0, 0.0]]), np.array([100.0, 50.0, 100.0]), np.array([9.0, 3.0, 3.0]))
+    array([0, 2])
+    """
+    kept: list[int] = []
+    for index in np.argsort(-finds, kind="stable"):
+        low, high = np.maximum(corner[index], corner[kept]), np.minimum(corner[index] + side[index], corner[kept] + side[kept, None])
+        shared = (high - low).clip(0).prod(axis=1)
+        if not (shared > NESTED * np.minimum(side[index], side[kept]) ** 2).any():
+            kept.append(int(index))
+    return np.array(sorted(kept), dtype=np.int64)
 
 
 def _face_boxes(corner: np.ndarray, side: np.ndarray) -> np.ndarray:

@@ -95,12 +95,12 @@ class YuNet(Provider):
         found = self._detector.detect(np.ascontiguousarray(image[..., ::-1]))[1]
         if found is None:
             return Evidence.none("faces", "no face")
+        # a picture of a few pixels makes the network answer infinities
+        found = found[np.isfinite(found).all(axis=1) & (found[:, 2:4] > 0).all(axis=1)]
+        if not len(found):
+            return Evidence.none("faces", "no face")
         stretch = np.array([width / size[0], height / size[1]], dtype=np.float32)
         corner, extent = found[:, 0:2], found[:, 2:4]
         boxes = np.concatenate([corner, corner + extent], axis=1) * np.tile(stretch, 2)
-        keep = np.isfinite(found).all(axis=1) & (extent > 0).all(axis=1)
-        if not keep.any():
-            return Evidence.none("faces", "no face")
         landmarks = found[:, 4:14].reshape(-1, len(LANDMARKS), 2) * stretch
-        scores = np.clip(found[:, 14], 0, 1)
-        return Evidence("faces", {"boxes": boxes[keep], "scores": scores[keep], "landmarks": landmarks[keep]})
+        return Evidence("faces", {"boxes": boxes, "scores": np.clip(found[:, 14], 0, 1), "landmarks": landmarks})
