@@ -53,8 +53,10 @@ class Job:
     waiting: int = 0  # clips that this thread has taken and that are not predicted; its reader ends after its last clip
     began: float = field(default_factory=time.perf_counter)
 
-    def fail(self, stage: str, component: str, error: Exception) -> None:
-        """Records what went wrong; the same error of a component is recorded once."""
+    def fail(self, stage: str, component: str, error: Exception, clip: float | None = None) -> None:
+        """Records what went wrong, and with which clip of a modality; the same error of a component is recorded once."""
+        if clip is not None:
+            self.findings.failed.setdefault(component, set()).add(clip)
         text = str(error) if isinstance(error, AffectKitError) else f"{type(error).__name__}: {error}"
         failure = Failure(self.media.id, str(self.media.path), stage, component, getattr(error, "at", None), type(error).__name__, text)
         if failure not in self.failures:
@@ -230,7 +232,7 @@ class Engine:
             except Stopped:
                 raise
             except Exception as error:  # a plugin may raise anything; this clip has no evidence, and the failure is recorded
-                job.fail("preprocess", request.modality, error)
+                job.fail("preprocess", request.modality, error, request.at)
                 continue
             if tensors is not None:
                 self._send(job, request, tensors)
@@ -271,7 +273,7 @@ class Engine:
         self._budget.give(size)
         job.waiting -= 1
         if isinstance(said, Exception):
-            job.fail("predict", modality, said)
+            job.fail("predict", modality, said, key[1])
         else:
             job.findings.rows.setdefault(modality, {})[key] = said
 
@@ -325,7 +327,8 @@ class Engine:
             self.clock.add(stage, seconds)
         if self.strict and job.failures:
             failure = job.failures[0]
-            raise MediaError(f"{failure.path}: {failure.message} (--strict stops at the first failure)", at=failure.at)
+            whose = f"{failure.component}: " if failure.component else ""
+            raise MediaError(f"{failure.path}: {whose}{failure.message} (--strict stops at the first failure)", at=failure.at)
 
     def _record(
         self, job: Job, columns: Mapping[str, tuple[results.Column, Sequence[LabelSet]]], timelines: Sequence[Timeline]

@@ -20,6 +20,7 @@ from affectkit.reader import Window
 from affectkit.timeline import Timeline
 
 NO_EVIDENCE = "too little for it to go by"
+FAILED = "it failed"  # the failures of the run say how
 
 
 @dataclass
@@ -30,11 +31,13 @@ class Findings:
         windows: the grid, in time order.
         rows: per modality what it said, by (track, at) as in :class:`affectkit.reader.Request`.
         reasons: why a modality had nothing to look at, by (modality, window index).
+        failed: per modality the clips, by ``at``, that it or its preprocessing failed on.
     """
 
     windows: list[Window] = field(default_factory=list)
     rows: dict[str, dict[tuple[int, float], Row]] = field(default_factory=dict)
     reasons: dict[tuple[str, int], str] = field(default_factory=dict)
+    failed: dict[str, set[float]] = field(default_factory=dict)
 
     def take(self, window: Window) -> None:
         """Adds a window of the grid, without its clips; the one with index -1 only carries reasons of media units."""
@@ -60,11 +63,13 @@ class Column:
         name: component id.
         places: N places.
         rows: N rows, ``None`` where there is no evidence.
+        failed: the windows in which it failed on a clip, by index.
     """
 
     name: str
     places: tuple[Place, ...]
     rows: tuple[Row | None, ...]
+    failed: frozenset[int] = frozenset()
 
     def values(self, labels: LabelSet) -> np.ndarray:
         """(N, C) float32, NaN without evidence."""
@@ -106,7 +111,7 @@ def column(name: str, modality: Modality, bound: bool, findings: Findings) -> Co
             else:
                 times, said = series.get(track, (np.empty(0), []))
                 out.append(_mean([said[i] for i in np.flatnonzero(within(times, window.span))]))
-    return Column(name, tuple(places), tuple(out))
+    return Column(name, tuple(places), tuple(out), _failed_windows(modality, findings.failed.get(name, set()), findings.windows))
 
 
 def timelines(media_id: str, col: Column, label_sets: Sequence[LabelSet]) -> list[Timeline]:
@@ -209,11 +214,25 @@ def evidence(columns: Mapping[str, tuple[Column, Sequence[LabelSet]]], findings:
     for name, (col, _) in columns.items():
         had = {place.window for place, row in zip(col.places, col.rows, strict=True) if row is not None}
         media_wide = findings.reasons.get((name, -1), "")
-        missing = [findings.reasons.get((name, w.index), "") or media_wide or NO_EVIDENCE for w in findings.windows if w.index not in had]
+        missing = [
+            FAILED if w.index in col.failed else findings.reasons.get((name, w.index), "") or media_wide or NO_EVIDENCE
+            for w in findings.windows
+            if w.index not in had
+        ]
         total = len(findings.windows)
         share = round(len(had) / total, 4) if total else 0.0
         summary[name] = {"windows": total, "with_evidence": len(had), "share": share, "reasons": dict(Counter(missing))}
     return summary
+
+
+def _failed_windows(modality: Modality, failed: set[float], windows: Sequence[Window]) -> frozenset[int]:
+    """The windows that clips belong to; those of a media unit belong to every window."""
+    if modality.unit == "window":
+        return frozenset(int(at) for at in failed)
+    if modality.unit == "media":
+        return frozenset(w.index for w in windows if failed)
+    times = np.array(sorted(failed))
+    return frozenset(w.index for w in windows if within(times, w.span).any())
 
 
 def _by_track(rows: Mapping[tuple[int, float], Row]) -> dict[int, tuple[np.ndarray, list[Row]]]:
