@@ -184,14 +184,16 @@ class Run:
         with self._writing():
             import pyarrow.parquet as pq
 
+            (self.path / "media").mkdir(parents=True, exist_ok=True)
+            (self.path / "media" / f"{name}.json").unlink(missing_ok=True)  # what an earlier file of this name gave counts no more
+            for old in self.path.glob(f"*.parquet/{name}.parquet"):
+                old.unlink()
             for kind, table in tables.items():
-                folder = self.path / f"{kind}.parquet"
                 if table.num_rows:
+                    folder = self.path / f"{kind}.parquet"
                     folder.mkdir(exist_ok=True)
                     with _replacing(folder / f"{name}.parquet") as temporary:
                         pq.write_table(table, temporary)
-                else:
-                    (folder / f"{name}.parquet").unlink(missing_ok=True)
             _write_json(self.path / "media" / f"{name}.json", record)
         self.records[part.media.id] = record
 
