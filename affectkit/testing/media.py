@@ -98,7 +98,7 @@ def make_video(
     path.parent.mkdir(parents=True, exist_ok=True)
     moments = list(np.arange(round(seconds * fps)) / fps) if times is None else list(times)
     draw = picture if picture is not None else lambda time: moving_pattern(time, size)
-    with av.open(f"file:{path}", "w", format=_format(path), options=options or {}) as container:
+    with av.open(f"file:{path}", "w", format=_format(path), options={"fflags": "+bitexact", **(options or {})}) as container:
         video: Any = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=_quick(codec))
         video.height, video.width = size
         video.pix_fmt = pix_fmt
