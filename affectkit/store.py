@@ -185,6 +185,7 @@ class Run:
             import pyarrow.parquet as pq
 
             (self.path / "media").mkdir(parents=True, exist_ok=True)
+            self.records.pop(part.media.id, None)
             (self.path / "media" / f"{name}.json").unlink(missing_ok=True)  # what an earlier file of this name gave counts no more
             for old in self.path.glob(f"*.parquet/{name}.parquet"):
                 old.unlink()
