@@ -18,7 +18,7 @@ import numpy as np
 from affectkit.buffers import FrameBuffer, Resampler, SoundBuffer, Ticker, downscale, is_silent, quietest, resample
 from affectkit.components import Evidence, Input, Modality, Needs, Provider
 from affectkit.decoding import Frame, Sound, read_frames, read_sound
-from affectkit.errors import MediaError
+from affectkit.errors import AffectKitError, MediaError
 from affectkit.faces import Detections, FaceStore, Tracker
 from affectkit.faces import within as inside
 from affectkit.media import Clip, Media, Span
@@ -295,8 +295,16 @@ class Reader:
                 continue
             with self.clock("track"):
                 for (t, image), evidence in zip(waiting, found, strict=True):
-                    detections = Detections.from_evidence(evidence)
+                    detections = self._detections(evidence)
                     self._faces.add(t, image, detections, self._tracker.update(t, image, detections))
+
+    def _detections(self, evidence: Evidence) -> Detections:
+        """The boxes of a frame; those of a detector that gives malformed ones are reported and left out."""
+        try:
+            return Detections.from_evidence(evidence)
+        except AffectKitError as error:
+            self.report("provide", self.plan.providers["faces"][0].id, error)
+            return Detections.empty()
 
     def _forget(self, before: float) -> None:
         self._faces.forget(before)
