@@ -6,6 +6,7 @@ plugin, weights or labels, 70 for a defect of affectkit, 130 after Ctrl-C.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -75,6 +76,7 @@ class Program(click.Group):
         own = extra.setdefault("obj", Settings())
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads sleep while they wait: the readers need the cores
         try:
             result = super().main(args, prog_name or "affectkit", complete_var, standalone_mode=False, **extra)
             status = result if isinstance(result, int) and not isinstance(result, bool) else 0
