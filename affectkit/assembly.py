@@ -198,6 +198,8 @@ def _providers(
             else:
                 if provider.kind != kind:
                     problems.append(ConfigError(f"providers.{kind}: {name} makes {provider.kind!r}, not {kind!r}"))
+                    unavailable.setdefault(kind, []).append(f"{name} makes something else")
+                    continue
                 made[kind].append(provider)
                 wanted += [item.kind for item in provider.needs.inputs]
     return {kind: found for kind, found in made.items() if found}, unavailable
