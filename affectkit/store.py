@@ -155,9 +155,11 @@ class Run:
         return {Path(record["path"]): record["id"] for record in self.records.values()}
 
     def finished(self, media: Media) -> bool:
-        """Whether the part of a medium is written, and the file is still the same."""
+        """Whether the part of a medium is written with all that is wanted, and its files are still the same."""
         record = self.records.get(media.id)
-        return record is not None and record["path"] == str(media.path.resolve()) and record["stamp"] == stamp(media.path)
+        if record is None or (self.embeddings and not record["embeddings"]):
+            return False
+        return record["path"] == str(media.path.resolve()) and record["stamp"] == _stamps(media)
 
     def write(self, part: Part) -> None:
         """Writes the part of a medium; it is finished when this returns.
@@ -176,7 +178,8 @@ class Run:
         record = {
             "id": part.media.id,
             "path": str(part.media.path.resolve()),
-            "stamp": stamp(part.media.path),
+            "stamp": _stamps(part.media),
+            "embeddings": self.embeddings,
             **part.record,
             "tables": {kind: table.num_rows for kind, table in tables.items() if table.num_rows},
             "failures": [vars(failure) for failure in part.failures],
@@ -301,8 +304,14 @@ def stamp(path: Path) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns]
 
 
+def _stamps(media: Media) -> list[list[int]]:
+    return [stamp(path) for path in (media.path, media.sound) if path is not None]
+
+
 def _public(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in record.items() if k not in ("id", "stamp", "tables", "failures")} | {"failures": len(record["failures"])}
+    return {k: v for k, v in record.items() if k not in ("id", "stamp", "embeddings", "tables", "failures")} | {
+        "failures": len(record["failures"])
+    }
 
 
 def _records(path: Path) -> list[dict[str, Any]]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Thread
+from time import sleep
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from affectkit.engine import Budget, Stopped
 from affectkit.testing.media import make_frames, make_video, make_wav, tone
 from tests.engine_helpers import analyse, plain, said, square, steps
 
@@ -270,6 +273,33 @@ def test_files_of_the_same_name_stay_two_media(tmp_path):
     table = result.read("basic7").set_index("media").p_happiness
     assert table["clip"] == pytest.approx(50 / 255, abs=NEAR)
     assert table["clip.mp4"] == pytest.approx(150 / 255, abs=NEAR)
+
+
+def test_what_is_in_flight_is_bounded(films, tmp_path, monkeypatch):
+    from affectkit import engine
+
+    monkeypatch.setattr(engine, "IN_FLIGHT", 100)
+    monkeypatch.setattr(engine, "WAITING_MEDIA", 1)
+    few = sorted_tables(analyse(films, tmp_path / "few", *EVERYTHING, batch_size=64, workers=3))
+    monkeypatch.undo()
+    pd.testing.assert_frame_equal(few, sorted_tables(analyse(films, tmp_path / "many", *EVERYTHING)), rtol=0, atol=1e-5)
+
+
+def test_a_budget_waits_until_there_is_room():
+    budget = Budget(10)
+    budget.take(50)  # larger than the limit: alone it gets through
+    taken = []
+    thread = Thread(target=lambda: taken.append(budget.take(4)))
+    thread.start()
+    while not budget.waiting:
+        sleep(0.001)
+    assert taken == []
+    budget.give(50)
+    thread.join(timeout=5)
+    assert (len(taken), budget.used, budget.waiting) == (1, 4, 0)
+    budget.stop()
+    with pytest.raises(Stopped):
+        budget.take(1)
 
 
 def test_a_stream_with_a_later_start_keeps_its_own_time(tmp_path):

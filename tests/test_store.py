@@ -127,6 +127,10 @@ def test_a_medium_is_finished_while_its_file_is_the_same(run, tmp_path):
     assert again.finished(media)
     assert again.known_ids == {media.path.resolve(): "clip"}
     assert not again.finished(Media("other", media.path, "video", duration=6.0))
+    assert not again.finished(Media("clip", media.path, "video", duration=6.0, sound=tmp_path / "other.wav"))
+    wanting = Run(run.path, SETTINGS, digest="x" * 64, embeddings=True)
+    wanting.begin()
+    assert not wanting.finished(media), "its embeddings were not wanted before"
     media.path.write_bytes(b"something longer")
     assert not again.finished(media)
     media.path.unlink()
