@@ -24,11 +24,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
-import torch
 from common import Measured, guarded, material, measure, parser, sessions, spread, table
 
 from affectkit.assembly import Assembly
@@ -36,6 +35,9 @@ from affectkit.buffers import Ticker
 from affectkit.components import Modality, Provider
 from affectkit.media import Clip, Media, Span, discover
 from affectkit.reader import FACE_CHUNK
+
+if TYPE_CHECKING:
+    import torch
 
 GOAL = 1.5
 
@@ -96,6 +98,8 @@ class PlainLoop:
 
     def run(self, *, preprocess: bool) -> Counter[str]:
         """Seconds per step: decode, faces (all providers of single frames), providers, preprocess, forward."""
+        import torch
+
         seconds = Counter[str]()
         for media in self.media:
             self._pictures(media, seconds)

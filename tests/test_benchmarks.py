@@ -1,0 +1,67 @@
+"""The benchmarks run on tiny inputs and print their ratios; nothing here is timed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
+RECIPE = ["--plugins", "mini/face_static,mini/audio", "--fusion", "core/mean"]
+
+
+@pytest.fixture
+def clips(shared_data: Path, tmp_path: Path) -> Path:
+    """A folder with one real clip of 2.4 s with a face and sound."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    shutil.copy(shared_data / "video" / "single_face.mp4", folder)
+    return folder
+
+
+def printed(script: str, *arguments: object) -> str:
+    """What a benchmark prints."""
+    command = [sys.executable, str(FOLDER / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_sharing_prints_decodes_and_ratio(clips: Path) -> None:
+    said = printed("sharing.py", "--data", clips, "--seconds", 2, "--pairs", 1, *RECIPE)
+    rows = {line.split("  ")[0]: line.split()[-2:] for line in said.splitlines() if line[:1].isalpha() and line[-1:].isdigit()}
+    assert rows["all in one run"] == ["1", "1"]
+    assert rows["mini/face_static"] == ["1", "0"]
+    assert rows["mini/audio"] == ["0", "1"]
+    assert re.search(r"^ratio \d+\.\d\d \(goal: at most 0.5\)", said, re.MULTILINE)
+    assert re.search(r"^floor .* = 1\.00", said, re.MULTILINE)  # one modality alone looks at pictures: nothing to share
+
+
+def test_overhead_prints_both_ratios(clips: Path) -> None:
+    said = printed("overhead.py", "--data", clips, "--seconds", 2, "--pairs", 1, *RECIPE)
+    assert re.search(r"^whole run over plain loop: ratio \d+\.\d\d \(goal: at most 1.5\)", said, re.MULTILINE)
+    assert re.search(r"^whole run over plain loop with preprocessing: ratio \d+\.\d\d", said, re.MULTILINE)
+
+
+def test_memory_prints_peaks_and_ratio(clips: Path) -> None:
+    options = ["--plugins", "mini/audio", "--fusion", "core/mean"]
+    said = printed("memory.py", "--video", clips / "single_face.mp4", "--lengths", "2,6", "--", *options)
+    lengths = [float(text) for text in re.findall(r"^ *([\d.]+) s of video: peak +\d+ MB", said, re.MULTILINE)]
+    assert lengths == [pytest.approx(2, abs=0.1), pytest.approx(6, abs=0.1)]
+    assert re.search(r"^6 s against 2 s: ratio \d+\.\d\d", said, re.MULTILINE)
+
+
+def test_a_folder_without_videos_is_refused(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "sharing.py"), "--data", str(tmp_path), *RECIPE],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "no videos in" in done.stderr or "no media" in done.stderr.lower(), done.stderr
