@@ -23,7 +23,7 @@ from affectkit.session import Execution, Session, load_recipe
 
 FOLDERS = ("video", "video_edge", "audio_edge", "images")
 WITHOUT_WHISPER = "providers.transcript=core/subtitles"
-USUAL = "no descriptions given"  # of every file without a table beside it; said once, above the table
+USUAL = ("no descriptions given", "no subtitles beside the file")  # of nearly every file; docs/media.md says them once
 
 
 def main() -> None:
@@ -47,19 +47,31 @@ def main() -> None:
 
 
 def row(path: Path, session: Session, names: Sequence[str], out: Path) -> str:
-    """One line of the table."""
-    media, unreadable = discover([path])
+    """One line of the table, from a run of its own."""
+    media, _ = discover([path])
     began = time.perf_counter()
     result = session.run([path], out, Execution())
     seconds = time.perf_counter() - began
     what = describe(media[0]) if media else "cannot be opened"
     record = next(iter(result.media.values()), None)
-    cells = [path.name, what, f"{seconds:.1f}", str(record["windows"] if record else 0)]
-    cells += [share(record["evidence"][name]) if record else "-" for name in names]
-    messages = [failure.message.replace(f"{path}: ", "") for failure in result.failures]
-    messages += [str(error) for _, error in unreadable if str(error) not in messages]
-    messages += list(reasons(record["evidence"])) if record else []
-    return f"| {' | '.join([*cells, '; '.join(messages)])} |"
+    messages = [failure.message for failure in result.failures]
+    windows, *evidence, message = outcome(path, names, record, messages)
+    return f"| {' | '.join([path.name, what, f'{seconds:.1f}', windows, *evidence, message])} |"
+
+
+def outcome(path: Path, names: Sequence[str], record: Mapping[str, Any] | None, messages: Sequence[str]) -> list[str]:
+    """What became of a file, as cells: windows, evidence per modality, message.
+
+    Args:
+        path: the file; its name is left out of the messages.
+        names: ids of the modalities.
+        record: what ``run.json`` says of it, ``None`` where it could not be opened.
+        messages: those of its failures.
+    """
+    told = [message.replace(f"{path}: ", "").replace(f"{path} ", "") for message in messages]
+    if record is None:
+        return ["0", *("-" for _ in names), "; ".join(told)]
+    return [str(record["windows"]), *(share(record["evidence"][name]) for name in names), "; ".join([*told, *reasons(record["evidence"])])]
 
 
 def describe(media: Media) -> str:
