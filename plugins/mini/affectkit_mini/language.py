@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from affectkit.api import BASIC7, Clip, Input, LabelSet, Modality, Needs, Output
-from affectkit_mini.records import checkpoint, load_network, read_settings
+from affectkit_mini.records import checkpoint, load_network
 
 if TYPE_CHECKING:
     import torch
@@ -43,15 +44,16 @@ class _Language(Modality):
     Options = LanguageOptions
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
-        from affectkit_mini.networks import SentenceHead
         from affectkit_mini.sentences import load_sentence_model
 
-        path = self.weights()
-        self._settings = read_settings(path)
-        self._head = SentenceHead(**self._settings.get("head", {}))
-        load_network(self._head, path)
+        self._head = self._network()
+        self._settings = load_network(self._head, self.weights())
         self._head.to(device)
         self._sentences = load_sentence_model(device)
+
+    @abstractmethod
+    def _network(self) -> torch.nn.Module:
+        """The head, without its weights."""
 
     def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:
         import torch
@@ -90,6 +92,11 @@ class TextEmotion(_Language):
     unit = "window"
     checkpoints: ClassVar = {"default": checkpoint("text")}
 
+    def _network(self) -> torch.nn.Module:
+        from affectkit_mini.networks import SentenceHead
+
+        return SentenceHead()
+
     def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
         from torch.nn.functional import logsigmoid
 
@@ -121,6 +128,11 @@ class SceneEmotion(_Language):
     needs = Needs(inputs=(Input("description"),))
     unit = "window"
     checkpoints: ClassVar = {"default": checkpoint("scene")}
+
+    def _network(self) -> torch.nn.Module:
+        from affectkit_mini.networks import DescriptionHead
+
+        return DescriptionHead()
 
     def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
         logits, embedding = self._read(batch)

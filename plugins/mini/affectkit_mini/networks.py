@@ -250,3 +250,41 @@ class AudioNet(nn.Module):
         deviation = ((weights * (frames - mean[:, None]).square()).sum(1) + 1e-2).sqrt()
         embedding = functional.silu(self.project(self.dropout(torch.cat([mean, deviation], 1))))
         return self.classify(self.dropout(embedding)), embedding
+
+
+class DescriptionHead(nn.Module):
+    """Reads a description as a whole: the mean of its token states and its sentence embedding, two layers over both.
+
+    Args:
+        states: width of the token states.
+        embedding: width of the sentence embedding.
+        hidden: width of the first layer.
+        classes: logits that it gives.
+    """
+
+    def __init__(self, states: int = 768, embedding: int = 384, hidden: int = 64, classes: int = 7, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(states)
+        self.dropout = nn.Dropout(dropout)
+        self.join = nn.Linear(states + embedding, hidden)
+        self.classify = nn.Linear(hidden, classes)
+
+    def forward(self, states: Tensor, mask: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Classify descriptions.
+
+        Args:
+            states: (B, T, 768) float token states.
+            mask: (B, T) bool, True where there is a token.
+            embedding: (B, 384) float, unit length.
+
+        Returns:
+            Logits (B, C) and embeddings (B, hidden).
+        """
+        real = mask[..., None].to(states.dtype)
+        return self.read((states * real).sum(1) / real.sum(1).clamp_min(1), embedding)
+
+    def read(self, mean: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """The same from the mean token state (B, 768)."""
+        scale = embedding.shape[1] ** 0.5  # unit length to unit variance
+        joined = functional.gelu(self.join(self.dropout(torch.cat([self.norm(mean), embedding * scale], 1))))
+        return self.classify(self.dropout(joined)), joined

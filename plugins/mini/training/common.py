@@ -29,7 +29,7 @@ ALIASES = {
 
 
 # What a component needs beside the tensors; it travels inside the file of weights.
-SETTINGS = ("labels", "temperature", "thresholds", "exponent", "head")
+SETTINGS = ("labels", "temperature", "thresholds", "exponent")
 
 
 def label_index(name: str) -> int:

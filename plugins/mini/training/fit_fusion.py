@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from affectkit_mini.networks import AudioNet, FaceDynamics, FaceNet, SentenceHead
+from affectkit_mini.networks import AudioNet, DescriptionHead, FaceDynamics, FaceNet, SentenceHead
 from affectkit_mini.records import load_network, read_settings
 from common import BASIC7, calibration_error, seed_everything
 from sentence_features import sentence_features
@@ -25,8 +25,9 @@ from torch import Tensor
 from train_audio import logits_of as audio_logits
 from train_audio import read_corpora
 from train_face_static import read_fer2013
-from train_scene import read_splits
+from train_scene import read_features, read_splits
 from train_text import distribution, read_goemotions
+from train_text import logits_of as text_logits
 
 from affectkit.api import BASIC8
 from affectkit.builtin.fusion import save_mhpf
@@ -77,31 +78,24 @@ def audio(weights: Path, data: Path, seed: int) -> Said:
 
 
 @torch.inference_mode()
-def sentence_logits(weights: Path, texts: list[str], cache: Path | None) -> tuple[Tensor, dict]:
-    """Logits (N, 7) of a head over the sentence model, and its settings."""
-    settings = dict(read_settings(weights))
-    head = SentenceHead(**settings.get("head", {}))
-    load_network(head, weights)
-    features = sentence_features(texts, cache)
-    parts = np.array_split(np.arange(len(texts)), len(texts) // 256 + 1)
-    return torch.cat([head(*features.batch(part))[0] for part in parts]), settings
-
-
 def text(weights: Path, data: Path, cache: Path | None, seed: int) -> Said:
     """mini/text over the rows of GoEmotions dev with one label."""
     texts, target = read_goemotions(data, "dev")
     single = np.flatnonzero(target.sum(1) == 1)
-    logits, settings = sentence_logits(weights / "text.safetensors", texts, cache)
-    rows = distribution(logits[single].sigmoid().numpy(), settings["exponent"])
+    head = SentenceHead()
+    exponent = load_network(head, weights / "text.safetensors")["exponent"]
+    rows = distribution(text_logits(head, sentence_features(texts, cache), single).sigmoid().numpy(), exponent)
     return Said(rows[:, None], target[single].argmax(1), halves(np.arange(len(single)), seed))
 
 
+@torch.inference_mode()
 def scene(weights: Path, data: Path, cache: Path | None, seed: int) -> Said:
     """mini/scene over AFEW dev, all kinds of description."""
     _, table, _ = read_splits(data)
-    logits, settings = sentence_logits(weights / "scene.safetensors", list(table["text"]), cache)
-    rows = (logits / settings["temperature"]).softmax(1).numpy()
-    return Said(rows[:, None], table["truth"].to_numpy(), halves(table["clip"].to_numpy(), seed))
+    part, head = read_features(table, cache), DescriptionHead()
+    temperature = load_network(head, weights / "scene.safetensors")["temperature"]
+    rows = (head.read(part.means, part.embeddings)[0] / temperature).softmax(1).numpy()
+    return Said(rows[:, None], part.truth, halves(table["clip"].to_numpy(), seed))
 
 
 def pair(said: dict[str, Said], count: int, fitting: bool, seed: int) -> tuple[Tensor, Tensor, Tensor]:

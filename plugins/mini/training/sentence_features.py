@@ -30,6 +30,11 @@ class Features:
             mask[place, :length] = True
         return states, mask, self.embeddings[rows]
 
+    def means(self) -> Tensor:
+        """Mean token state of every text, (N, 768) float32."""
+        ends = zip(self.starts[:-1].tolist(), self.starts[1:].tolist(), strict=True)
+        return torch.stack([self.states[start:end].float().mean(0) for start, end in ends])
+
     def batches(self, rows: np.ndarray, size: int, random: np.random.Generator) -> list[np.ndarray]:
         """Shuffled batches of texts of like length: less padding, so less to compute."""
         lengths = (self.starts[1:] - self.starts[:-1]).numpy()

@@ -13,20 +13,19 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from affectkit_mini.networks import SentenceHead
+from affectkit_mini.networks import DescriptionHead
 from affectkit_mini.sentences import SHA256
 from common import BASIC7, Average, Progress, calibration_error, export, fit_temperature, scores, seed_everything
-from sentence_features import Features, sentence_features
+from sentence_features import sentence_features
 from sklearn.model_selection import GroupKFold
 from torch import Tensor
 from torch.nn import functional
-
-HEAD = {"hidden": 96, "queries": 2, "dropout": 0.6}
 
 
 def read_afew(data: Path, split: str) -> pd.DataFrame:
@@ -49,42 +48,55 @@ def read_splits(data: Path) -> tuple[pd.DataFrame, pd.DataFrame, int]:
     return train, dev, len(both)
 
 
-def fit(
-    features: Features, truth: np.ndarray, rows: np.ndarray, epochs: int, options: argparse.Namespace, watched: np.ndarray | None = None
-) -> tuple[dict[str, Tensor], list[Tensor]]:
+@dataclass(frozen=True)
+class Descriptions:
+    """Mean token states (N, 768), sentence embeddings (N, 384) and labels (N,) of descriptions."""
+
+    means: Tensor
+    embeddings: Tensor
+    truth: np.ndarray
+
+
+def read_features(table: pd.DataFrame, cache: Path | None) -> Descriptions:
+    """What the frozen sentence model says of a table of descriptions."""
+    features = sentence_features(list(table["text"]), cache)
+    return Descriptions(features.means(), features.embeddings, table["truth"].to_numpy())
+
+
+def fit(part: Descriptions, rows: np.ndarray, epochs: int, options: argparse.Namespace, watched: np.ndarray) -> tuple[dict, list[Tensor]]:
     """Train one head on ``rows``; return its averaged state and, per epoch, the logits of the rows ``watched``."""
     seed_everything(options.seed)
-    head = SentenceHead(**HEAD)
+    head = DescriptionHead()
     optimiser = torch.optim.AdamW(head.parameters(), lr=options.rate, weight_decay=0.1)
     average, seen = Average(head, 0.99), []
-    counts = np.bincount(truth[rows], minlength=len(BASIC7)).clip(1)
+    counts = np.bincount(part.truth[rows], minlength=len(BASIC7)).clip(1)
     weights = torch.tensor((counts.mean() / counts) ** 0.7, dtype=torch.float32)
+    steps = len(rows) // options.batch_size
     for epoch in range(epochs):
         head.train()
-        batches = features.batches(rows, options.batch_size, np.random.default_rng([options.seed, epoch]))
-        steps = len(batches)
-        for step, pick in enumerate(batches):
+        shuffled = np.random.default_rng([options.seed, epoch]).permutation(rows)
+        for step in range(steps):
             done = (epoch * steps + step) / (steps * options.epochs)
             for group in optimiser.param_groups:
                 group["lr"] = options.rate * min(done / 0.05, 1.0) * 0.5 * (1 + math.cos(math.pi * done))
-            states, mask, embedding = features.batch(pick)
-            mask = mask & ((torch.rand(mask.shape) > 0.2) | (torch.arange(mask.shape[1]) == 0))  # words go missing
-            logits = head(states, mask, embedding)[0]
-            loss = functional.cross_entropy(logits, torch.from_numpy(truth[pick]), weights, label_smoothing=0.1)
+            pick = shuffled[step * options.batch_size : (step + 1) * options.batch_size]
+            logits = head.read(part.means[pick], part.embeddings[pick])[0]
+            loss = functional.cross_entropy(logits, torch.from_numpy(part.truth[pick]), weights, label_smoothing=0.1)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             average.update(head)
-        if watched is not None:
-            seen.append(logits_of(average.state, features, watched))
+        if len(watched):
+            seen.append(logits_of(average.state, part, watched))
     return average.state, seen
 
 
 @torch.inference_mode()
-def logits_of(state: dict[str, Tensor], features: Features, rows: np.ndarray) -> Tensor:
-    head = SentenceHead(**HEAD).eval()
+def logits_of(state: dict[str, Tensor], part: Descriptions, rows: np.ndarray) -> Tensor:
+    """Logits (N, 7) of some descriptions."""
+    head = DescriptionHead().eval()
     head.load_state_dict(state)
-    return torch.cat([head(*features.batch(part))[0] for part in np.array_split(rows, len(rows) // 256 + 1)])
+    return head.read(part.means[rows], part.embeddings[rows])[0]
 
 
 def main() -> None:
@@ -101,33 +113,32 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
 
     train, dev, both = read_splits(options.data)
-    features = sentence_features(list(train["text"]), options.cache)
-    truth = train["truth"].to_numpy()
+    part = read_features(train, options.cache)
+    truth = part.truth.copy()
 
     folds = list(GroupKFold(options.folds).split(truth, groups=train["clip"]))
     held_logits = torch.zeros(options.epochs, len(truth), len(BASIC7))
     progress = Progress(options.folds + 1)
     for number, (rows, held) in enumerate(folds, start=1):
-        _, seen = fit(features, truth, rows, options.epochs, options, held)
+        _, seen = fit(part, rows, options.epochs, options, held)
         held_logits[:, held] = torch.stack(seen)
         progress.line(number, fold_macro_f1=scores(seen[-1].softmax(1).numpy(), truth[held])["macro_f1"])
     by_epoch = [scores(logits.softmax(1).numpy(), truth)["macro_f1"] for logits in held_logits]
     epochs = int(np.argmax(by_epoch)) + 1
     temperature = fit_temperature(held_logits[epochs - 1], torch.from_numpy(truth))
-    state, _ = fit(features, truth, np.arange(len(truth)), epochs, options)
+    state, _ = fit(part, np.arange(len(truth)), epochs, options, np.arange(0))
     progress.line(options.folds + 1, cross_validated_macro_f1=by_epoch[epochs - 1])
 
-    dev_features = sentence_features(list(dev["text"]), options.cache)
+    dev_part = read_features(dev, options.cache)
     halved = {key: value.half().float() for key, value in state.items()}
-    found = (logits_of(halved, dev_features, np.arange(len(dev))) / temperature).softmax(1).numpy()
-    dev_truth = dev["truth"].to_numpy()
+    found = (logits_of(halved, dev_part, np.arange(len(dev))) / temperature).softmax(1).numpy()
+    dev_truth = dev_part.truth
     views = {
         view: {key: scores(found[rows], dev_truth[rows])[key] for key in ("rows", "accuracy", "uar", "macro_f1", "ece")}
         for view, rows in ((view, (dev["view"] == view).to_numpy()) for view in sorted(set(dev["view"])))
     }
     record = {
         "labels": BASIC7,
-        "head": HEAD,
         "data": f"descriptions of {train['clip'].nunique()} AFEW clips by Qwen2.5-VL 3B, 7B, 32B (SMIL-SPCRAS/ICCVW_25, MIT; labels under AFEW's EULA)",
         "licence": "Apache-2.0 (weights); AFEW labels are for research use",
         "command": f"train_scene.py --epochs {options.epochs} --seed {options.seed}",

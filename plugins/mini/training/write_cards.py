@@ -49,7 +49,7 @@ CARDS = {
     ),
     "scene": (
         "mini/scene: the emotion of a scene, from its description",
-        "A head (learned attention over token states, two layers) on the frozen sentence model all-MiniLM-L6-v2, trained on what "
+        "A head (two layers over the mean token state and the sentence embedding) on the frozen sentence model all-MiniLM-L6-v2, trained on what "
         "Qwen2.5-VL of three sizes said about film clips, asked in two ways.",
         "It can be no better than the description: the vision-language models miss small expressions. Films with actors, English descriptions "
         "of about a hundred words; short or otherwise worded descriptions work less well. The labels are those of film clips, and people disagree about them.",
