@@ -365,3 +365,17 @@ def test_a_sound_stream_that_is_not_there(film, tmp_path):
     ran = command("run", wav, "--recipe", chosen, "--audio-stream", "3", "--out", tmp_path / "out")
     assert ran.exit_code == 1
     assert f"{wav} has no audio stream with index 3; its streams are 0: audio" in ran.stderr
+
+
+def test_a_real_file_that_breaks_in_the_middle(shared_data, tmp_path):
+    path = shared_data / "video_edge" / "corrupted.mp4"
+    if not path.is_file():
+        pytest.skip(f"{path} is not here")
+    ran = command(
+        "run", path, "--recipe", recipe_file(tmp_path / "own.yaml", "fake/still", "fake/loudness"), "--out", tmp_path / "out", "--json"
+    )
+    assert ran.exit_code == 1
+    told = json.loads(ran.stdout)
+    assert told["media"]["corrupted"]["broke_at"] == pytest.approx(2.7, abs=0.2)
+    assert {f["stage"] for f in told["failures"]} <= {"video", "sound"}
+    assert affectkit.read_run(tmp_path / "out", "basic7").query("source == 'fake/still'").valid.iloc[0]
