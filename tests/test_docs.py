@@ -38,7 +38,7 @@ pytest.importorskip("affectkit_mini", reason="the plugin mini is not installed: 
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-NOT_RUN = ("pip", "git", "python", "cd")
+NOT_RUN = ("pip", "git", "python", "cd", "pytest")
 SIZE = (240, 200)  # height, width of the prepared video in pixels
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -78,6 +78,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     portrait = read_picture(Path(str(get_sample_data("grace_hopper.jpg", asfileobj=False))))
     picture = np.asarray(cv2.resize(portrait, SIZE[::-1], interpolation=cv2.INTER_AREA), dtype=np.uint8)
     make_video(folder / "talk.mp4", seconds=3, fps=10, size=SIZE, picture=lambda _: picture, sound=lambda times: tone(times))
+    for day in ("monday", "tuesday"):
+        make_video(folder / "recordings" / day / "talk.mp4", seconds=1, fps=5, size=SIZE, picture=lambda _: picture)
     make_wav(folder / "talk.wav", tone(np.arange(3 * 16000) / 16000))
     make_frames(folder / "frames", [1, 2, 3, 5, 8], SIZE, lambda _: picture)
     for name in ("talk.srt", "words.srt"):
