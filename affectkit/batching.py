@@ -48,7 +48,16 @@ class Item:
     @property
     def size(self) -> int:
         """Bytes of its tensors."""
-        return sum(t.numel() * t.element_size() for t in self.tensors.values())
+        return bytes_of(self.tensors)
+
+
+def bytes_of(tensors: Mapping[str, torch.Tensor]) -> int:
+    """Bytes that tensors take.
+
+    >>> bytes_of({"x": torch.zeros(2, 3)})
+    24
+    """
+    return sum(t.numel() * t.element_size() for t in tensors.values())
 
 
 def choose_device(name: str) -> torch.device:

@@ -20,7 +20,7 @@ import torch
 
 from affectkit import results
 from affectkit.assembly import Assembly
-from affectkit.batching import PRECISIONS, Batcher, Item, Row, choose_device
+from affectkit.batching import PRECISIONS, Batcher, Item, Row, bytes_of, choose_device
 from affectkit.errors import AffectKitError, MediaError
 from affectkit.labels import LabelSet
 from affectkit.media import Media
@@ -239,8 +239,11 @@ class Engine:
 
     def _send(self, job: Job, request: Request, tensors: dict[str, torch.Tensor]) -> None:
         modality, key = request.modality, (request.track, request.at)  # the clip itself is not needed any more
-        item = Item(modality, tensors, job, lambda said: self._take(job, modality, key, item.size, said))
-        self._budget.take(item.size)
+        size = bytes_of(
+            tensors
+        )  # before the item: one that its own callback refers to would keep its tensors until the next garbage collection
+        item = Item(modality, tensors, job, lambda said: self._take(job, modality, key, size, said))
+        self._budget.take(size)
         self._queue.put(item)
 
     # the calling thread
