@@ -1,9 +1,10 @@
-"""Every real and every odd video through the command line, once: what becomes of each is what ``docs/media.md`` says."""
+"""Every real and every odd file through the command line, once: what becomes of each is what ``docs/media.md`` says."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,11 +17,11 @@ import pytest
 
 import affectkit
 from affectkit.store import read_info
+from affectkit.testing.media import make_video
 
 pytest.importorskip("affectkit_mini", reason="the plugin mini is not installed: pip install -r requirements.txt")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FOLDERS = ("video", "video_edge")
 NAMES = ("mini/face_static", "mini/face_dynamic", "mini/audio", "mini/text", "mini/scene")
 FACES = ("face_static", "face_dynamic")  # how many windows have a face may differ with the version of OpenCV, and is not compared
 
@@ -52,9 +53,9 @@ def documented() -> dict[str, dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def run(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """The main job on both folders, as the command line does it."""
+    """The main job on all folders, as the command line does it."""
     folder = tmp_path_factory.mktemp("outcomes")
-    paths = [str(shared_data / name) for name in FOLDERS]
+    paths = [str(shared_data / name) for name in outcomes().FOLDERS]
     call = [sys.executable, "-m", "affectkit", "run", *paths, "--out", "run", "--json", "--device", "cpu"]
     call += ["--set", outcomes().WITHOUT_WHISPER]
     done = subprocess.run(call, cwd=folder, capture_output=True, text=True, timeout=290, check=False)
@@ -81,9 +82,9 @@ def test_every_file_has_the_outcome_of_the_documentation(run: tuple[subprocess.C
     info, table = read_info(folder), documented()
     failures = json.loads(run[0].stdout)["failures"]
     records: Mapping[str, Any] = {Path(record["path"]).name: record for record in info["media"].values()}
-    files = sorted(path for name in FOLDERS for path in (shared_data / name).iterdir())
-    assert {path.name for path in files} <= set(table), "run benchmarks/outcomes.py and put what it prints into docs/media.md"
     script = outcomes()
+    files = sorted(path for name in script.FOLDERS for path in (shared_data / name).iterdir())
+    assert {path.name for path in files} == set(table), "run benchmarks/outcomes.py and put what it prints into docs/media.md"
     for path in files:
         messages = [failure["message"] for failure in failures if failure["path"] == str(path)]
         windows, *evidence, message = script.outcome(path, NAMES, records.get(path.name), messages)
@@ -97,6 +98,21 @@ def test_every_file_has_the_outcome_of_the_documentation(run: tuple[subprocess.C
             else:
                 assert (path.name, column, found) == (path.name, column, row[column])
         assert (path.name, _without_faces(message)) == (path.name, _without_faces(row["message"]))
+
+
+def test_the_script_prints_a_row_per_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    script = outcomes()
+    for folder in script.FOLDERS:
+        (tmp_path / folder).mkdir()
+    make_video(tmp_path / "video" / "plain.mp4", seconds=1)
+    (tmp_path / "video_edge" / "empty.mp4").write_bytes(b"")
+    monkeypatch.setattr(sys, "argv", ["outcomes.py", "--data", str(tmp_path)])
+    script.main()
+    said = capsys.readouterr().out
+    assert re.search(r"\| plain.mp4 \| video 128x96, 25 fps, 1.00 s, no sound \| [0-9.]+ \| 1 (\| none ){5}\| .*audio: no sound \|", said)
+    assert re.search(
+        r"\| empty.mp4 \| cannot be opened \| [0-9.]+ \| 0 (\| - ){5}\| is empty \(0 bytes\); was it copied to its end\? \|", said
+    )
 
 
 def _without_faces(message: str) -> list[str]:
