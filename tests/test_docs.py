@@ -26,12 +26,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from affectkit import plugins
+from affectkit import hookspecs, plugins
 from affectkit.cli import COMMANDS, cli
 from affectkit.config import Recipe
 from affectkit.decoding import read_frames
 from affectkit.errors import MediaError, UsageError
 from affectkit.media import discover, open_media
+from affectkit.store import FAILURE_COLUMNS, read_info
 from affectkit.testing.media import make_frames, make_video, make_wav, tone
 
 pytest.importorskip("affectkit_mini", reason="the plugin mini is not installed: pip install -r requirements.txt")
@@ -219,6 +220,40 @@ def test_options_are_those_of_the_command_line() -> None:
     documented = {option for row in re.findall(r"^\| (`-.*?) \|", text, re.MULTILINE) for option in re.findall(r"`(--?[a-z-]+)`", row)}
     assert documented == set(every_option(run)), sorted(documented ^ set(every_option(run)))
     assert known - {"--help", "-h", "--version"} <= written
+
+
+def test_run_json_and_failures_are_as_documented(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied(prepared, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    call(["affectkit", "run", "talk.wav", "--plugins", "mini/audio", "--fusion", "core/mean", "--out", "talk"])
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    section = text[text.index("## run.json") : text.index("## Timelines")]
+    whole, _, medium = section.partition("A medium:")
+    info = read_info("talk")
+    assert first_column(whole) == set(info)
+    assert first_column(medium) == set(info["media"]["talk"])
+    assert first_column(text[text.index("`failures.parquet`:") : text.index("## run.json")]) == set(FAILURE_COLUMNS)
+
+
+def first_column(text: str) -> set[str]:
+    """The words in backticks in the first column of the tables of a text."""
+    return {word for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for word in re.findall(r"`(\w+)`", row)}
+
+
+def test_the_message_about_another_recipe_is_as_documented(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied(prepared, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    words = ["affectkit", "run", "talk.wav", "--plugins", "mini/audio", "--fusion", "core/mean", "--out", "talk"]
+    call(words)
+    found = CliRunner().invoke(cli, [*words[1:], "--set", "windows.step=1"], terminal_width=200)
+    assert found.exit_code == 2
+    page = " ".join((ROOT / "docs" / "usage.md").read_text(encoding="utf-8").split())
+    assert " ".join(found.output.split()) in page
+
+
+def test_every_hook_is_documented() -> None:
+    text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    assert {name for name in vars(hookspecs) if name.startswith("affectkit_")} <= set(re.findall(r"affectkit_\w+", text))
 
 
 def test_environment_variables_are_those_that_are_read() -> None:
