@@ -152,15 +152,17 @@ def measure(model: MHPF, probs: Tensor, truth: Tensor, valid: Tensor) -> dict[st
 
 
 @torch.inference_mode()
-def prototypes(weights: Path, data: Path) -> tuple[Tensor, int]:
-    """Prototypes (6, 128) from the embeddings of FER2013's training pictures, and how many pictures there were."""
+def prototypes(weights: Path, data: Path, most: int, seed: int) -> tuple[Tensor, int]:
+    """Prototypes (6, 128) from the embeddings of FER2013's training pictures, at most ``most`` per emotion, and how many there were."""
     net = FaceNet()
     load_network(net, weights / "face_static.safetensors")
     pictures, truth = read_fer2013(data, "train")
+    random = np.random.default_rng(seed)
+    pick = np.concatenate([random.permutation(np.flatnonzero(truth == label))[:most] for label in range(1, len(BASIC7))])
+    pictures, truth = pictures[pick], truth[pick]
     parts = np.array_split(pictures, len(pictures) // 256 + 1)
     embeddings = torch.cat([net.read(torch.from_numpy(part).float().div(255))[1] for part in parts])
-    basic = truth > 0
-    return fit_prototypes(embeddings[torch.from_numpy(basic)], [BASIC7[label] for label in truth[basic]]), int(basic.sum())
+    return fit_prototypes(embeddings, [BASIC7[label] for label in truth]), len(truth)
 
 
 def write_record(path: Path, record: dict[str, object]) -> None:
@@ -184,16 +186,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=None, help="folder for the frozen features")
     parser.add_argument("--pairings", type=int, default=10000)
+    parser.add_argument("--pictures", type=int, default=600, help="pictures per emotion that make a prototype, at most")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     seed_everything(options.seed)
 
-    found, count = prototypes(options.weights, options.data)
+    found, count = prototypes(options.weights, options.data, options.pictures, options.seed)
     record = {
-        "data": f"FER2013 train, the {count:,} pictures with one of the six basic emotions (Goodfellow et al. 2013), research use",
+        "data": f"{count:,} pictures of FER2013 train, at most {options.pictures:,} per basic emotion (Goodfellow et al. 2013), research use",
         "licence": "Apache-2.0 (weights); FER2013 is for research use",
-        "command": f"fit_fusion.py --seed {options.seed}",
+        "command": f"fit_fusion.py --pictures {options.pictures} --seed {options.seed}",
         "embedding": "mini/face_static:face",
     }
     save_pfsa(options.out / "pfsa.safetensors", found, "mini/face_static:face", {**record, "source": record["data"]})
@@ -213,7 +216,7 @@ def main() -> None:
         "data": "pairings of equal label of the sources' predictions on their validation parts (FER2013 public_test, RAVDESS actors "
         "17-20 and two nEMO speakers, GoEmotions dev, AFEW dev)",
         "licence": "CC-BY-NC-SA-4.0",
-        "command": f"fit_fusion.py --pairings {options.pairings} --seed {options.seed}",
+        "command": f"fit_fusion.py --pairings {options.pairings} --pictures {options.pictures} --seed {options.seed}",
         "sources": SOURCES,
         "labels": BASIC8.labels,
         "present": PRESENT,

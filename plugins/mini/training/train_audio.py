@@ -3,7 +3,7 @@
     python train_audio.py --data DIR --out DIR
 
 ``--data`` holds ``audio/ravdess`` and ``audio/nemo``, each with ``labels.csv`` (file, emotion, actor or speaker). Calm counts
-as neutral. RAVDESS actors 17 to 20 and one nEMO speaker of each sex are kept for validation; no voice is on both sides.
+as neutral. RAVDESS actors 17 to 20 and two nEMO speakers are kept for validation; no voice is on both sides.
 The epochs are fixed and the moving average after the last one is kept.
 The temperature is fitted on half of the validation voices; the calibration error is reported on the other half.
 """

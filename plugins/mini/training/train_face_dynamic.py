@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--backbone", type=Path, required=True, help="face_static.safetensors")
-    parser.add_argument("--sequences", type=int, default=6000)
+    parser.add_argument("--sequences", type=int, default=2500)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rate", type=float, default=2e-3)
@@ -150,7 +150,7 @@ def main() -> None:
     else:
         parts = [
             make_part(net, *read_fer2013(options.data, split), count, options.seed + number, split)
-            for number, (split, count) in enumerate((("train", options.sequences), ("public_test", 2000)))
+            for number, (split, count) in enumerate((("train", options.sequences), ("public_test", options.sequences // 2)))
         ]
         torch.save(parts, made)
     train, held = parts
