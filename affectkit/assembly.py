@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,10 +13,11 @@ from affectkit.builtin.blend import Blend
 from affectkit.builtin.fusion import check_sources
 from affectkit.components import Component, Fusion, Head, Modality, Provider
 from affectkit.config import Recipe, component_options
-from affectkit.errors import AffectKitError, CheckpointError, ConfigError, PluginError, Problems, raise_all
-from affectkit.labels import LabelSet
+from affectkit.errors import AffectKitError, CheckpointError, ConfigError, LabelError, PluginError, Problems, raise_all
+from affectkit.labels import LabelSet, Outside, projection
 from affectkit.planner import Plan
 from affectkit.results import spoken
+from affectkit.store import OTHER_TABLES
 
 if TYPE_CHECKING:
     import torch
@@ -140,7 +141,7 @@ def assemble(recipe: Recipe, registry: Registry) -> Assembly:
             if isinstance(head, Blend):
                 head.set_heads({name: cast(Head, _make(recipe, registry, name, "head", record)) for name in head.options.heads})
     if not problems:
-        problems += _label_problems(modalities, fusion, head)
+        problems += label_problems(modalities, fusion, head, recipe.outside)
     plan = None
     with collecting(problems, recipe.name):
         plan = Plan(recipe, modalities, providers, unavailable)
@@ -216,9 +217,19 @@ def _heads(head: Head | None) -> list[Head]:
     return [] if head is None else [head, *getattr(head, "heads", {}).values()]
 
 
-def _label_problems(modalities: Mapping[str, Modality], fusion: Fusion | None, head: Head | None) -> list[AffectKitError]:
-    """Label sets that cannot meet."""
-    problems: list[AffectKitError] = []
+def label_problems(modalities: Mapping[str, Modality], fusion: Fusion | None, head: Head | None, outside: Outside) -> list[AffectKitError]:
+    """Label sets that cannot meet, or cannot be told apart."""
+    speakers = [(name, labels) for name, modality in modalities.items() for labels in modality.label_sets]
+    speakers += [(part.id, part.labels) for part in (fusion, head) if part is not None]
+    problems: list[AffectKitError] = list(_name_problems(speakers))
+    targets = ([fusion.labels] if fusion is not None else []) + [part.speaks for part in _heads(head) if part.speaks is not None]
+    for target in dict.fromkeys(targets):
+        for name, modality in modalities.items():
+            if (own := spoken(modality.label_sets, target)) is not None:
+                try:
+                    projection(own, target, outside)
+                except LabelError as error:
+                    problems.append(LabelError(f"{name}: {error}"))
     said = ", ".join(f"{name} ({', '.join(s.name for s in m.label_sets)})" for name, m in modalities.items())
 
     def says(labels: LabelSet) -> bool:
@@ -253,6 +264,18 @@ def _label_problems(modalities: Mapping[str, Modality], fusion: Fusion | None, h
                 )
             )
     return problems
+
+
+def _name_problems(speakers: Sequence[tuple[str, LabelSet]]) -> Iterator[AffectKitError]:
+    """Label sets whose tables would overwrite each other, or another table of the run folder."""
+    known: dict[str, tuple[str, LabelSet]] = {}
+    for name, labels in speakers:
+        first, other = known.setdefault(labels.name, (name, labels))
+        if labels.name in OTHER_TABLES and first == name:
+            yield ConfigError(f"{name}: {labels.name!r} is the name of another table of a run; the label set needs another name")
+        if other != labels:
+            lists = f"[{', '.join(other.labels)}] {other.kind} and [{', '.join(labels.labels)}] {labels.kind}"
+            yield ConfigError(f"{first} and {name} both have a label set {labels.name!r}, and they differ: {lists}; leave one of them out")
 
 
 @contextmanager

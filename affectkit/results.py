@@ -170,8 +170,11 @@ def conclude(
     others: dict[LabelSet, Sources] = {}
     wanted = {labels for _, sets in columns.values() for labels in sets} | ({head.labels} if head is not None else set())
     for labels in sorted(wanted - chosen_sets, key=lambda s: s.name):
-        speakers = [(col, own) for col, sets in columns.values() if (own := spoken(sets, labels)) is not None]
-        if speakers and not (fusion is not None and projects(labels, target)):
+        if fusion is not None and projects(labels, target):
+            continue
+        asked = head is not None and labels == head.labels  # sources of other sets are projected only where somebody asks for them
+        speakers = [(col, own) for col, sets in columns.values() if (own := spoken(sets, labels)) is not None and (asked or own == labels)]
+        if speakers:
             others[labels] = gather(speakers, places, labels, outside)
     sources = gather(inside, places, target, outside)
     everything = {k: v for s in (*others.values(), sources) for k, v in s.embeddings.items()}

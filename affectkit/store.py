@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from affectkit.timeline import Timeline
 
 FORMAT = "affectkit-run/1"
+OTHER_TABLES = ("quality", "notes", "embeddings", "failures")  # beside those of label sets
 KEYS = ("media", "track", "start", "end", "source")
 FAILURE_COLUMNS = ("media", "path", "stage", "component", "at", "error", "message")
 
