@@ -81,6 +81,20 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def as_tensors(given: Any) -> dict[str, torch.Tensor]:
+    """What a modality's preprocessing returned, as a dictionary.
+
+    Raises:
+        PluginError: where it is something else than a mapping of tensors.
+    """
+    if not isinstance(given, Mapping):
+        raise PluginError(f"preprocess must return a mapping of tensors or None, found {type(given).__name__}")
+    for key, value in given.items():
+        if not isinstance(value, torch.Tensor):
+            raise PluginError(f"preprocess must return a mapping of tensors, found {type(value).__name__} for {key!r}")
+    return dict(given)
+
+
 def collate(rows: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Stacks clips into a batch; the first dimension may differ and is padded with zeros.
 

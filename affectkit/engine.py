@@ -20,7 +20,7 @@ import torch
 
 from affectkit import results
 from affectkit.assembly import Assembly
-from affectkit.batching import PRECISIONS, Batcher, Item, Row, bytes_of, choose_device
+from affectkit.batching import PRECISIONS, Batcher, Item, Row, as_tensors, bytes_of, choose_device
 from affectkit.errors import AffectKitError, MediaError
 from affectkit.labels import LabelSet
 from affectkit.media import Media
@@ -53,7 +53,7 @@ class Job:
     waiting: int = 0  # clips that this thread has taken and that are not predicted; its reader ends after its last clip
     began: float = field(default_factory=time.perf_counter)
 
-    def fail(self, stage: str, component: str, error: Exception, clip: float | None = None) -> None:
+    def fail(self, stage: str, component: str, error: BaseException, clip: float | None = None) -> None:
         """Records what went wrong, and with which clip of a modality; the same error of a component is recorded once."""
         if clip is not None:
             self.findings.failed.setdefault(component, set()).add(clip)
@@ -160,12 +160,11 @@ class Engine:
             StoreError: where a part cannot be written.
             MediaError: the first failure, where the engine is strict.
         """
-        jobs = [Job(m) for m in media]
         open_jobs: deque[Job] = deque()
-        left = len(jobs)
+        left = len(media)
         readers = ThreadPoolExecutor(self.workers, thread_name_prefix="reader")
         helpers = ThreadPoolExecutor(self.workers, thread_name_prefix="preprocess")
-        futures: list[Future[None]] = [readers.submit(self._read, job, helpers) for job in jobs]
+        futures: list[Future[None]] = [readers.submit(self._read, Job(m), helpers) for m in media]  # no list of jobs: they hold results
         try:
             while left:
                 event = self._next_event()
@@ -178,10 +177,8 @@ class Engine:
                 reading = left - len(open_jobs)
                 if open_jobs and self._queue.empty() and (len(open_jobs) > WAITING_MEDIA or reading == 0):
                     self._flush(open_jobs[0])
-                for job in [job for job in open_jobs if job.waiting == 0]:
-                    open_jobs.remove(job)
-                    left -= 1
-                    self._finish(job)
+                event = None  # what is finished must not be held until the next event
+                left -= self._finish_predicted(open_jobs)
         finally:
             self._budget.stop()
             for future in futures:
@@ -203,20 +200,25 @@ class Engine:
     def _read(self, job: Job, helpers: ThreadPoolExecutor) -> None:
         job.began = time.perf_counter()
         try:
-            reader = Reader(job.media, self.assembly.plan, job.clock, job.fail)
-            for window in reader.windows():
-                job.findings.take(window)
-                self._preprocess(job, window, helpers)
-                if self._progress is not None and window.index >= 0:
-                    self._progress(job.media, window.span.end)
-            job.decodes = reader.decodes
+            self._read_windows(job, helpers)
         except Stopped:
             return
         except MediaError as error:
             job.fail("open", "", error)
-        except Exception as error:  # a defect in one medium must not take the others down
+        except BaseException as error:  # whatever it is, the run must hear of it, or it waits for this medium for ever
             job.fail("read", "", error)
         self._queue.put(job)
+
+    def _read_windows(self, job: Job, helpers: ThreadPoolExecutor) -> None:
+        reader = Reader(job.media, self.assembly.plan, job.clock, job.fail)
+        for window in reader.windows():
+            if self._budget.stopped:
+                raise Stopped
+            job.findings.take(window)
+            self._preprocess(job, window, helpers)
+            if self._progress is not None and window.index >= 0:
+                self._progress(job.media, window.span.end)
+        job.decodes = reader.decodes
 
     def _preprocess(self, job: Job, window: Window, helpers: ThreadPoolExecutor) -> None:
         def work(request: Request) -> dict[str, torch.Tensor] | None:
@@ -224,14 +226,14 @@ class Engine:
                 raise Stopped
             with job.clock("preprocess"):
                 tensors = self.assembly.plan.modalities[request.modality].preprocess(request.clip)
-            return None if tensors is None else dict(tensors)
+            return None if tensors is None else as_tensors(tensors)
 
         for request, future in [(request, helpers.submit(work, request)) for request in window.requests]:
             try:
                 tensors = future.result()
             except Stopped:
                 raise
-            except Exception as error:  # a plugin may raise anything; this clip has no evidence, and the failure is recorded
+            except BaseException as error:  # a plugin may raise anything, in a thread also SystemExit; this clip has no evidence
                 job.fail("preprocess", request.modality, error, request.at)
                 continue
             if tensors is not None:
@@ -239,9 +241,8 @@ class Engine:
 
     def _send(self, job: Job, request: Request, tensors: dict[str, torch.Tensor]) -> None:
         modality, key = request.modality, (request.track, request.at)  # the clip itself is not needed any more
-        size = bytes_of(
-            tensors
-        )  # before the item: one that its own callback refers to would keep its tensors until the next garbage collection
+        # Here and not of the item: one that its own callback refers to would keep its tensors until the next garbage collection.
+        size = bytes_of(tensors)
         item = Item(modality, tensors, job, lambda said: self._take(job, modality, key, size, said))
         self._budget.take(size)
         self._queue.put(item)
@@ -279,6 +280,14 @@ class Engine:
             job.fail("predict", modality, said, key[1])
         else:
             job.findings.rows.setdefault(modality, {})[key] = said
+
+    def _finish_predicted(self, open_jobs: deque[Job]) -> int:
+        """Finishes the media of which nothing waits any more, and says how many there were."""
+        predicted = [job for job in open_jobs if job.waiting == 0]
+        for job in predicted:
+            open_jobs.remove(job)
+            self._finish(job)
+        return len(predicted)
 
     def _finish(self, job: Job) -> None:
         """Fuses what was found in a medium and writes its part."""

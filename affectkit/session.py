@@ -197,16 +197,17 @@ class Session:
         target.failures += [Failure("", str(path), "open", "", error.at, type(error).__name__, str(error)) for path, error in unreadable]
         target.save(**self._describe(engine.device))
         self._observe(target, "affectkit_run_started")
-        todo = [m for m in media if not target.finished(m)]
-        skipped = tuple(m.id for m in media if m not in todo)
+        done = {m.id for m in media if target.finished(m)}
+        todo = [m for m in media if m.id not in done]
+        skipped = tuple(m.id for m in media if m.id in done)
         if how.strict and unreadable:
             raise unreadable[0][1]
         try:
             engine.process(todo)
         except KeyboardInterrupt:
-            done = sum(target.finished(m) for m in media)
+            finished = sum(target.finished(m) for m in media)
             raise KeyboardInterrupt(
-                f"Stopped by Ctrl-C: {done} of {len(media)} media are finished and kept in {out}; the same command goes on from there."
+                f"Stopped by Ctrl-C: {finished} of {len(media)} media are finished and kept in {out}; the same command goes on from there."
             ) from None
         finally:
             target.save(timings=engine.timings(), finished_at=_now())
@@ -260,7 +261,9 @@ class Session:
         plan = self.assembly.plan
         spans = plan.spans(media)
         rates = plan.sampling(media)
-        streams = ["video"] * (plan.wants_pictures and media.kind != "audio") + ["audio"] * (bool(plan.rates) and media.audio is not None)
+        streams = ["video"] * (plan.wants_pictures and media.kind != "audio") + ["audio"] * (
+            bool(plan.audio_rates) and media.audio is not None
+        )
         return {
             "kind": media.kind,
             "duration": media.duration,
