@@ -13,7 +13,7 @@ from av.audio.resampler import AudioResampler
 
 from affectkit.components import Frames
 from affectkit.decoding import Sound
-from affectkit.faces import pick
+from affectkit.faces import periods, pick
 from affectkit.media import Span
 
 SILENCE = 2.0 / 32768  # a peak below two steps of 16-bit sound is digital silence
@@ -97,13 +97,14 @@ class Ticker:
 
     def __init__(self, fps: float) -> None:
         self.fps = fps
-        self._next = -np.inf
+        self._last: int | None = None  # the period of the last picture that was taken
 
     def due(self, at: float) -> bool:
         """Whether to take the picture at this time (seconds)."""
-        if at < self._next - 1e-6:
+        period = int(periods(np.array([at]), self.fps)[0])
+        if self._last is not None and period <= self._last:
             return False
-        self._next = (np.floor(at * self.fps + 1e-6) + 1) / self.fps
+        self._last = period
         return True
 
 

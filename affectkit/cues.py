@@ -1,15 +1,17 @@
-"""Subtitles as text with times: files beside a medium (SubRip, WebVTT, and what FFmpeg reads) and text streams inside it."""
+"""Words with times: from files beside a medium (SubRip, WebVTT, and what FFmpeg reads) or text streams inside it, and those of a span."""
 
 from __future__ import annotations
 
 import html
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from affectkit.components import Word
+from affectkit.components import Evidence, Word
 from affectkit.errors import MediaError
+from affectkit.media import Span
 from affectkit.probing import check_file, describe, opened, reason
 
 SUBTITLE_SUFFIXES = (".srt", ".vtt")
@@ -133,3 +135,31 @@ def _dialogue(item: Any) -> str:
     r"""The text of what FFmpeg makes of every text subtitle: a line of Advanced SubStation Alpha, whose last of nine fields it is."""
     fields = item.ass.decode("utf-8", errors="replace").split(",", 8)
     return re.sub(r"\\[Nnh]", " ", fields[-1]) if len(fields) == 9 else ""
+
+
+def join(old: Evidence, new: Evidence) -> Evidence:
+    """Words of consecutive pieces of sound, as one."""
+    if not new.valid:
+        return old
+    words = (*old.data.get("words", ()), *new.data.get("words", ()))
+    text = " ".join(filter(None, (old.data.get("text", ""), new.data.get("text", ""))))
+    return replace(old, data={**old.data, **new.data, "words": words, "text": text})
+
+
+def words_within(evidence: Evidence, span: Span) -> Evidence:
+    """What is said in a span: a word or cue counts where at least half of the shorter of cue and span overlaps."""
+    if not evidence.valid or "words" not in evidence.data:
+        return evidence
+    words = tuple(word for word in evidence.data["words"] if _overlaps(word.start, word.end, span))
+    if not words:
+        return Evidence.none(evidence.kind, "no words in this window")
+    text = " ".join(word.text.strip() for word in words)
+    quality = {**evidence.quality, "words": float(len(text.split()))}
+    return replace(evidence, data={**evidence.data, "words": words, "text": text}, quality=quality)
+
+
+def _overlaps(start: float, end: float, span: Span) -> bool:
+    shorter = min(end - start, span.length)
+    if shorter <= 0:
+        return span.start <= start < span.end or start == span.start
+    return min(end, span.end) - max(start, span.start) >= 0.5 * shorter

@@ -24,6 +24,7 @@ GLIMPSE = 4  # who is seen in one of at least this many sampled frames is taken 
 AS_PRESENT = 0.8  # subjects that reach this share of the highest presence count as equally present; the larger face is first
 UNKNOWN_FPS = 25.0  # frames per second where a stride is asked of a medium that does not say its rate
 EPS = 1e-6  # seconds; time stamps that differ by less are the same
+ROUNDING = 1e-3  # seconds; a time stamp that misses a multiple of a period by less is that multiple, rounded
 
 
 # crops
@@ -85,6 +86,22 @@ def within(times: np.ndarray, span: Span) -> np.ndarray:
     return ((times >= span.start - EPS) & (times < span.end - EPS)) | (np.abs(times - span.start) <= EPS)
 
 
+def periods(times: np.ndarray, fps: float) -> np.ndarray:
+    """Which period of ``1 / fps`` seconds, counted from time 0, a picture belongs to; Matroska rounds times to milliseconds.
+
+    Args:
+        times: (N,) seconds.
+        fps: periods per second.
+
+    Returns:
+        (N,) int64.
+
+    >>> periods(np.array([0.0, 0.033, 0.067, 0.1]), 30.0)
+    array([0, 1, 2, 3])
+    """
+    return np.floor((times + ROUNDING) * fps).astype(np.int64)
+
+
 def pick(times: np.ndarray, span: Span, wanted: Sampling | Input, native_fps: float | None = None) -> np.ndarray:
     """Which of the sampled pictures of a span are asked for; never one twice, and fewer where there are fewer.
 
@@ -110,8 +127,7 @@ def pick(times: np.ndarray, span: Span, wanted: Sampling | Input, native_fps: fl
         return there
     at = np.asarray(times, dtype=np.float64)[there]
     if wanted.fps is not None:
-        periods = np.floor(at * wanted.fps + EPS)
-        return there[np.unique(periods, return_index=True)[1]]
+        return there[np.unique(periods(at, wanted.fps), return_index=True)[1]]
     count = wanted.count or 1
     if wanted.stride is None:
         return there if len(there) <= count else there[((np.arange(count) + 0.5) * len(there) / count).astype(np.int64)]

@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 
-from affectkit.components import Frames, Input, Modality, Needs, Provider, Sampling
+from affectkit.components import Frames, Input, Modality, Provider, Sampling, Scope
 from affectkit.config import FACES_FPS, Recipe, Windows
 from affectkit.errors import AffectKitError, ConfigError, PluginError, raise_all
 from affectkit.media import Media, Span
@@ -86,7 +86,8 @@ class Plan:
         order = _ordered_kinds(self.modalities, providers, self.unavailable, problems)
         raise_all(problems)
         self.providers = {kind: tuple(providers.get(kind, ())) for kind in order}
-        scopes = {kind: self.providers[kind][0].scope if self.providers[kind] else "window" for kind in order}
+        scopes: dict[str, Scope] = {kind: self.providers[kind][0].scope if self.providers[kind] else "window" for kind in order}
+        raise_all(_out_of_reach(self.modalities, self.providers, scopes))
         self.frame_kinds = tuple(kind for kind in order if scopes[kind] == "frame")
         self.media_kinds = tuple(kind for kind in order if scopes[kind] == "media")
         self.window_kinds = tuple(kind for kind in order if scopes[kind] in ("window", "face") and self.providers[kind])
@@ -101,15 +102,16 @@ class Plan:
         self.counted_frames = {name: m.needs.frames for name, m in media_units.items() if m.needs.frames is not None}
         self.listening_units = {name: m for name, m in media_units.items() if m.needs.audio is not None}
 
-    def needs_of(self, kind: str) -> Needs:
-        """What the first provider of a kind wants to see."""
-        return self.providers[kind][0].needs
+    @property
+    def audio_rates(self) -> tuple[int, ...]:
+        """Every rate at which anything may listen, in samples per second; none where the sound need not be decoded."""
+        listeners = [p.needs for kind in self.media_kinds for p in self.providers[kind]] + [m.needs for m in self.listening_units.values()]
+        return (*self.rates, *(needs.audio.rate for needs in listeners if needs.audio is not None))
 
     @property
     def decode_rate(self) -> int:
         """The one rate at which sound is decoded, the highest that is asked for, in samples per second."""
-        listeners = [p.needs for kind in self.media_kinds for p in self.providers[kind]] + [m.needs for m in self.listening_units.values()]
-        return max((*self.rates, *(needs.audio.rate for needs in listeners if needs.audio is not None)), default=16000)
+        return max(self.audio_rates, default=16000)
 
     @property
     def wants_pictures(self) -> bool:
@@ -156,7 +158,7 @@ class Plan:
             rates[name] = _rate(frames, media.duration or 1.0, media.fps)
         return rates
 
-    def _bound(self, order: Sequence[str], scopes: Mapping[str, str]) -> frozenset[str]:
+    def _bound(self, order: Sequence[str], scopes: Mapping[str, Scope]) -> frozenset[str]:
         bound = {"faces"} & set(order)
         for kind in order:
             if scopes[kind] == "face" or any(item.kind in bound for p in self.providers[kind] for item in p.needs.inputs):
@@ -206,8 +208,33 @@ def _ordered_kinds(
     for name, modality in modalities.items():
         for item in modality.needs.inputs:
             visit(item.kind, name, ())
-        if modality.unit == "media" and any(item.kind == "faces" for item in modality.needs.inputs):
-            problems.append(
-                PluginError(f"{name} is a media unit and asks for faces; a media unit may ask for counted frames, sound and words")
-            )
     return list(dict.fromkeys(order))
+
+
+def _out_of_reach(
+    modalities: Mapping[str, Modality], providers: Mapping[str, Sequence[Provider]], scopes: Mapping[str, Scope]
+) -> list[AffectKitError]:
+    """Needs that the one who has them can never be given, because he sees the medium as a whole or one frame of it."""
+    problems: list[AffectKitError] = []
+    for name, modality in modalities.items():
+        frames = modality.needs.frames
+        grows = frames is not None and (frames.count is None or frames.stride is not None)
+        strange = [item.kind for item in modality.needs.inputs if providers[item.kind] and scopes[item.kind] != "media"]
+        if modality.unit == "media" and (grows or strange):
+            found = f"{strange[0]!r}, which is made per window" if strange else f"{frames}"
+            problems.append(
+                PluginError(f"{name} is a media unit and asks for {found}; a media unit may ask for counted frames, sound and words")
+            )
+    for provider in (provider for kind in providers.values() for provider in kind):
+        if provider.scope not in ("media", "frame"):
+            continue
+        strange = [item.kind for item in provider.needs.inputs if providers[item.kind] and scopes[item.kind] != provider.scope]
+        what = f"{strange[0]!r}, which is made per {scopes[strange[0]]}" if strange else ""
+        if provider.scope == "media" and provider.needs.frames is not None:
+            what = "whole frames"
+        if what:
+            allowed = "sound, and for kinds made once per medium" if provider.scope == "media" else "kinds made per frame"
+            problems.append(
+                PluginError(f"{provider.id} is {provider.scope}-scoped and asks for {what}; such a provider may ask for {allowed}")
+            )
+    return problems

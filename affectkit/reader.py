@@ -17,14 +17,16 @@ import numpy as np
 
 from affectkit.buffers import FrameBuffer, Resampler, SoundBuffer, Ticker, downscale, is_silent, quietest, resample
 from affectkit.components import Evidence, Input, Modality, Needs, Provider
+from affectkit.cues import join, words_within
 from affectkit.decoding import Frame, Sound, read_frames, read_sound
-from affectkit.errors import AffectKitError, MediaError
-from affectkit.faces import Detections, FaceStore, Tracker
+from affectkit.errors import AffectKitError, MediaError, PluginError
+from affectkit.faces import EPS, Detections, FaceStore, Tracker
 from affectkit.faces import within as inside
 from affectkit.media import Clip, Media, Span
 from affectkit.planner import Plan
 
 PIECE_SECONDS = 30.0  # longest piece of sound that a media-scoped provider or a media unit gets
+LONGEST_GAP = 1.0  # seconds without samples inside a piece; a longer gap ends it, so that it is not filled with zeros
 FACE_CHUNK = 16  # sampled frames that a detector sees in one call
 
 
@@ -158,7 +160,8 @@ class Reader:
         if self.plan.wants_pictures and self.media.kind != "audio":
             self._video = read_frames(self.media)
             self.decodes.append("video")
-        self._spoken = {kind: self._ask_once(kind) for kind in self.plan.media_kinds}
+        for kind in self.plan.media_kinds:
+            self._spoken[kind] = self._ask_once(kind)
         listening = bool(self._sound or self._listeners or self.plan.listening_units)
         if listening and self.media.audio is not None:
             self._audio = read_sound(self.media, self.plan.decode_rate)
@@ -166,7 +169,7 @@ class Reader:
 
     def _ask_once(self, kind: str) -> Evidence:
         """Evidence of the first provider of a media-scoped kind that has any; one that listens gets the sound piece by piece."""
-        whole = Clip(self.media, Span(self.media.start, self.media.start + self.media.duration))
+        whole = Span(self.media.start, self.media.start + self.media.duration)
         reasons = []
         for provider in self.plan.providers[kind]:
             if provider.needs.audio is not None:
@@ -175,11 +178,15 @@ class Reader:
                     continue
                 self._listeners[kind] = provider
                 return Evidence(kind, {"words": (), "text": ""})
-            found = self._call(provider, [whole])[0]
+            found = self._call(provider, [Clip(self.media, whole, inputs=self._asked(provider, self._spoken))])[0]
             if found.valid:
                 return found
             reasons.append(found.reason)
         return Evidence.none(kind, self._reason(kind, reasons))
+
+    def _asked(self, provider: Provider, known: Mapping[str, Evidence]) -> dict[str, Evidence]:
+        """The inputs that a provider asked for, of those that are known."""
+        return {item.kind: known.get(item.kind, Evidence.none(item.kind, self._reason(item.kind))) for item in provider.needs.inputs}
 
     def _reason(self, kind: str, reasons: Sequence[str] = ()) -> str:
         return "; ".join(dict.fromkeys(filter(None, (*reasons, *self.plan.unavailable.get(kind, ()))))) or f"no {kind}"
@@ -213,8 +220,10 @@ class Reader:
         for wanted, buffer in self._sound.items():
             buffer.pieces += self._resamplers[wanted].push(sound)
         if self._listeners or self.plan.listening_units:
+            if self._piece and sound.start - self._piece[-1].start - len(self._piece[-1].samples) / rate > LONGEST_GAP:
+                self._listen(last=True)
             self._piece.append(sound)
-            if self.end - self._piece[0].start >= PIECE_SECONDS:
+            if sound.start + len(sound.samples) / rate - self._piece[0].start >= PIECE_SECONDS:
                 self._listen(last=False)
 
     def _next(self, stream: Iterator | None, stage: str):  # type: ignore[no-untyped-def]
@@ -246,8 +255,9 @@ class Reader:
         span = Span(begin, begin + len(samples) / rate)
         for kind, provider in self._listeners.items():
             audio = resample(samples, rate, _rate(provider.needs))
-            found = self._call(provider, [Clip(self.media, span, audio=audio, audio_start=begin)])[0]
-            self._spoken[kind] = _join(self._spoken[kind], found)
+            clip = Clip(self.media, span, audio=audio, audio_start=begin, inputs=self._asked(provider, self._spoken))
+            found = self._call(provider, [clip])[0]
+            self._spoken[kind] = join(self._spoken[kind], found)
         for name, modality in self.plan.listening_units.items():
             audio = resample(samples, rate, _rate(modality.needs))
             clip = self._clip(replace(modality.needs, frames=None, audio=None), span, -1, -1, {})
@@ -288,8 +298,11 @@ class Reader:
         if not waiting:
             return
         clips = [Clip(self.media, Span(t, t), frames=image[None], frame_times=np.array([t])) for t, image in waiting]
+        known: list[dict[str, Evidence]] = [{} for _ in clips]
         for kind in self.plan.frame_kinds:
-            found = self._call_in_turn(kind, clips)
+            found = self._call_in_turn(kind, len(clips), lambda p, i: replace(clips[i], inputs=self._asked(p, known[i])))
+            for inputs, evidence in zip(known, found, strict=True):
+                inputs[kind] = evidence
             if kind != "faces":
                 self._found[kind] += [(t, evidence) for (t, _), evidence in zip(waiting, found, strict=True)]
                 continue
@@ -307,6 +320,7 @@ class Reader:
             return Detections.empty()
 
     def _forget(self, before: float) -> None:
+        before -= EPS
         self._faces.forget(before)
         for frames in self._frames.values():
             frames.forget(before)
@@ -324,19 +338,21 @@ class Reader:
             with self.plan.locks[provider.id], self.clock(provider.id):
                 found = list(provider.provide(clips))
             if len(found) != len(clips):
-                raise ValueError(f"{provider.id} returned {len(found)} pieces of evidence for {len(clips)} clips")
+                raise PluginError(f"{provider.id} must return one Evidence per clip, found {len(found)} for {len(clips)} clips")
+            if strange := [item for item in found if not isinstance(item, Evidence)]:
+                raise PluginError(f"{provider.id} must return one Evidence per clip, found {type(strange[0]).__name__}")
         except Exception as error:  # a plugin may raise anything; the medium goes on without this input
             self.report("provide", provider.id, error)
             return [Evidence.none(provider.kind, f"{provider.id} failed") for _ in clips]
         return found
 
-    def _call_in_turn(self, kind: str, clips: Sequence[Clip]) -> list[Evidence]:
-        """For each clip the evidence of the first provider of the kind that has any."""
-        found = [Evidence.none(kind, self._reason(kind)) for _ in clips]
-        left = list(range(len(clips)))
+    def _call_in_turn(self, kind: str, count: int, clip: Callable[[Provider, int], Clip]) -> list[Evidence]:
+        """For each of ``count`` clips, made as a provider needs it, the evidence of the first provider of the kind that has any."""
+        found = [Evidence.none(kind, self._reason(kind)) for _ in range(count)]
+        left = list(range(count))
         for provider in self.plan.providers[kind]:
             if left:
-                for i, evidence in zip(left, self._call(provider, [clips[i] for i in left]), strict=True):
+                for i, evidence in zip(left, self._call(provider, [clip(provider, i) for i in left]), strict=True):
                     found[i] = evidence
                 left = [i for i in left if not found[i].valid]
         return found
@@ -347,24 +363,28 @@ class Reader:
         tracks = {index: self._subjects(span) for index, span in batch}
         made: dict[tuple[str, int, int], Evidence] = {}
         for kind in self.plan.window_kinds:
-            keys = [(index, span, track) for index, span in batch for track in self._tracks(kind, tracks[index])]
-            clips = [self._clip(self.plan.needs_of(kind), span, track, index, made) for index, span, track in keys]
-            for (index, _, track), evidence in zip(keys, self._call_in_turn(kind, clips), strict=True):
-                made[kind, index, track] = evidence
+            made |= self._provide(
+                kind, [(span, track, index) for index, span in batch for track in self._tracks(kind, tracks[index])], made
+            )
         for index, span in batch:
             requests, self._outbox = self._outbox, []
             reasons = {}
             for name, modality in self.plan.modalities.items():
                 if modality.unit == "media":
                     continue
+                seen = self.plan.looked_at(modality, span)
                 for track in self._tracks(name, tracks[index]):
                     if modality.unit == "frame":
                         requests += self._pictures(name, modality, span, track, index, made)
                     else:
-                        clip = self._clip(modality.needs, self.plan.looked_at(modality, span), track, index, made)
-                        requests.append(Request(name, track, index, clip))
-                    reasons[name] = self._missing(modality, span, track, index, made)
+                        requests.append(Request(name, track, index, self._clip(modality.needs, seen, track, index, made)))
+                    reasons[name] = self._missing(modality, seen, track, index, made)
             yield Window(index, span, tracks[index], tuple(requests), {k: v for k, v in reasons.items() if v})
+
+    def _provide(self, kind: str, keys: Sequence[tuple[Span, int, int]], made: Made) -> Made:
+        """What window- or face-scoped providers find for each span, track and window index."""
+        found = self._call_in_turn(kind, len(keys), lambda provider, i: self._clip(provider.needs, *keys[i], made))
+        return {(kind, index, track): evidence for (_, track, index), evidence in zip(keys, found, strict=True)}
 
     def _last_window(self, whole: Span) -> Window:
         """After the grid, index -1: what the media units see of the whole medium."""
@@ -436,7 +456,7 @@ class Reader:
                 return Evidence.none(kind, within[0][1].reason if within else self._reason(kind))
             return Evidence(kind, {"items": tuple(e for _, e in within)}, times=np.array([t for t, _ in within]))
         if kind in self._spoken:
-            return _words_within(self._spoken[kind], span)
+            return words_within(self._spoken[kind], span)
         return made.get((kind, index, track)) or made.get((kind, index, -1)) or Evidence.none(kind, self._reason(kind))
 
     def _missing(self, modality: Modality, span: Span, track: int, index: int, made: Made) -> str:
@@ -459,31 +479,3 @@ class Reader:
 
 def _rate(needs: Needs) -> int:
     return needs.audio.rate if needs.audio is not None else 0
-
-
-def _join(old: Evidence, new: Evidence) -> Evidence:
-    """Words of consecutive pieces of sound, as one."""
-    if not new.valid:
-        return old
-    words = (*old.data.get("words", ()), *new.data.get("words", ()))
-    text = " ".join(filter(None, (old.data.get("text", ""), new.data.get("text", ""))))
-    return replace(old, data={**old.data, **new.data, "words": words, "text": text})
-
-
-def _words_within(evidence: Evidence, span: Span) -> Evidence:
-    """What is said in a span: a word or cue counts where at least half of the shorter of cue and span overlaps."""
-    if not evidence.valid or "words" not in evidence.data:
-        return evidence
-    words = tuple(word for word in evidence.data["words"] if _overlaps(word.start, word.end, span))
-    if not words:
-        return Evidence.none(evidence.kind, "no words in this window")
-    text = " ".join(word.text.strip() for word in words)
-    quality = {**evidence.quality, "words": float(len(text.split()))}
-    return replace(evidence, data={**evidence.data, "words": words, "text": text}, quality=quality)
-
-
-def _overlaps(start: float, end: float, span: Span) -> bool:
-    shorter = min(end - start, span.length)
-    if shorter <= 0:
-        return span.start <= start < span.end or start == span.start
-    return min(end, span.end) - max(start, span.start) >= 0.5 * shorter
