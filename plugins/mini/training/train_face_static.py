@@ -117,6 +117,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rate", type=float, default=0.08)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--note", default=None, help="a sentence for the record and the card, for instance how a run was resumed")
     parser.add_argument("--limit", type=int, default=None, help="pictures to use, for a quick try")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -200,6 +201,7 @@ def main() -> None:
         "data": "FER2013 train, 28,709 pictures (Goodfellow et al. 2013), research use",
         "licence": "Apache-2.0 (weights); FER2013 is for research use",
         "command": f"train_face_static.py --epochs {options.epochs} --seed {options.seed}",
+        **({"note": options.note} if options.note else {}),
         "temperature": temperature,
         "validation": {"part": "FER2013 public_test, mirrored twice and averaged", **scores(rows, held_truth)},
         "ece_unseen_half": calibration_error(rows[~half], held_truth[~half]),

@@ -16,9 +16,8 @@ from typing import Any
 CARDS = {
     "face_static": (
         "mini/face_static: the expression of one face in one picture",
-        "A residual network over grey 48 x 48 crops. A crop is the square box of a face detector without margin: FER2013's "
-        "pictures are YuNet's box (longer side) times 1.03 and OpenCV's cascade box times 1.02, in the median over 400 of them. The "
-        "crop and its mirror image are averaged.",
+        "A residual network over grey 48 x 48 crops. A crop is the square box of a face detector without margin, which is about how closely "
+        "FER2013's pictures are cut. The crop and its mirror image are averaged.",
         "FER2013 holds pictures found on the web by emotion words, many of them posed; its labels are noisy (people agree with "
         "about two thirds of them). Fear is confused with sadness and surprise, and disgust is rare. Not for faces seen from the "
         "side, hidden faces, faces below about 24 pixels, or drawings. An expression is not a feeling.",
@@ -94,6 +93,8 @@ def card(name: str, record: dict[str, Any]) -> str:
     lines = [f"# {title}", "", what, "", f"- Data: {record['data']}.", f"- Licence of the weights: {record['licence']}."]
     lines += [f"- Size: {record['parameters']:,} numbers in half precision, {record['bytes'] / 1e6:.1f} MB."]
     lines += [f"- Made by: `training/{record['command']}` (`--data` and `--out` besides); the record is `{name}.json`."]
+    if "note" in record:
+        lines.append(f"- Note: {record['note']}.")
     if "validation_voices" in record:
         lines.append(f"- Voices kept for validation: {', '.join(record['validation_voices'])}.")
     if validation or settings:
