@@ -20,7 +20,7 @@ from affectkit.labels import BASIC8, COMPOUND7, LabelSet
 if TYPE_CHECKING:
     import torch
 
-    from affectkit.media import Clip
+    from affectkit.media import Clip, Media
 
 Scope = Literal["frame", "face", "window", "media"]
 Unit = Literal["frame", "window", "media"]
@@ -303,6 +303,10 @@ class Provider(Component):
     @abstractmethod
     def provide(self, clips: Sequence[Clip]) -> Sequence[Evidence]:
         """One :class:`Evidence` per clip, in order. Words of a media-scoped provider carry times of the medium."""
+
+    def files(self, media: Media) -> Sequence[Path]:
+        """Files other than the medium itself that its evidence comes from, there or not; where one changes, a resumed run analyses the medium again."""
+        return ()
 
 
 class Modality(Component):

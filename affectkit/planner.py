@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from affectkit.components import Frames, Input, Modality, Provider, Sampling, Scope
 from affectkit.config import FACES_FPS, Recipe, Windows
@@ -130,6 +131,10 @@ class Plan:
         origin = math.floor(media.start / grid.step) * grid.step
         spans = windows(media.start + media.duration - origin, grid.length, grid.step, grid.min_tail)
         return [Span(origin + span.start, origin + span.end) for span in spans]
+
+    def files(self, media: Media) -> list[Path]:
+        """Files other than the medium itself that its results depend on, such as subtitles beside it."""
+        return [path for kind in self.providers.values() for provider in kind for path in provider.files(media)]
 
     def looked_at(self, modality: Modality, span: Span) -> Span:
         """What a modality sees for a window: the window, or ``context`` seconds around its centre."""

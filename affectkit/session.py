@@ -230,7 +230,7 @@ class Session:
         weights = {name: [w["sha256"] for w in entry["weights"]] for name, entry in self.assembly.record.items() if entry["weights"]}
         digest = sha256(json.dumps([recipe.digest(), how.precision, inputs, weights], sort_keys=True).encode()).hexdigest()
         settings = {"recipe": recipe.to_mapping(), "precision": how.precision, "inputs": inputs, "weights": weights}
-        target = Run(out, settings, digest, resume=how.resume, embeddings=how.embeddings)
+        target = Run(out, settings, digest, resume=how.resume, embeddings=how.embeddings, files=self.assembly.plan.files)
         engine = Engine(
             self.assembly,
             target,

@@ -21,7 +21,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,9 +97,19 @@ class Run:
         digest: digest of the settings; a folder that holds a run of other settings is refused.
         resume: go on with what the folder holds; ``False`` removes the results of an earlier run first.
         embeddings: whether embeddings are wanted as well.
+        files: files other than a medium itself that its results depend on; where one changes, the medium is not finished.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], digest: str, *, resume: bool = True, embeddings: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        digest: str,
+        *,
+        resume: bool = True,
+        embeddings: bool = False,
+        files: Callable[[Media], Sequence[Path]] = lambda media: (),
+    ) -> None:
         self.path = Path(path)
         self.embeddings = embeddings
         self.info: dict[str, Any] = {"format": FORMAT, "affectkit": __version__, **settings, "digest": digest}
@@ -107,6 +117,7 @@ class Run:
         self.failures: list[Failure] = []
         self.records: dict[str, dict[str, Any]] = {}
         self._resume = resume
+        self._files = files
 
     def check(self) -> None:
         """Refuses a folder that this run cannot be written to; changes nothing.
@@ -160,7 +171,7 @@ class Run:
         record = self.records.get(media.id)
         if record is None or (self.embeddings and not record["embeddings"]):
             return False
-        return record["path"] == str(media.path.resolve()) and record["stamp"] == _stamps(media)
+        return record["path"] == str(media.path.resolve()) and record["stamp"] == self._stamps(media)
 
     def write(self, part: Part) -> None:
         """Writes the part of a medium; it is finished when this returns.
@@ -179,7 +190,7 @@ class Run:
         record = {
             "id": part.media.id,
             "path": str(part.media.path.resolve()),
-            "stamp": _stamps(part.media),
+            "stamp": self._stamps(part.media),
             "embeddings": self.embeddings,
             **part.record,
             "tables": {kind: table.num_rows for kind, table in tables.items() if table.num_rows},
@@ -216,6 +227,9 @@ class Run:
     def all_failures(self) -> list[Failure]:
         """What went wrong in this run and in the finished media of earlier ones."""
         return [*(Failure(**f) for record in self.records.values() for f in record["failures"]), *self.failures]
+
+    def _stamps(self, media: Media) -> list[list[int]]:
+        return [stamp(path) for path in (media.path, media.sound, *self._files(media)) if path is not None]
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -303,10 +317,6 @@ def stamp(path: Path) -> list[int]:
     except OSError:
         return []
     return [stat.st_size, stat.st_mtime_ns]
-
-
-def _stamps(media: Media) -> list[list[int]]:
-    return [stamp(path) for path in (media.path, media.sound) if path is not None]
 
 
 def _public(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import weakref
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,7 @@ from affectkit.faces import pick
 from affectkit.media import Span, open_media
 from affectkit.planner import Plan
 from affectkit.reader import Clock, Reader
-from affectkit.store import Run
+from affectkit.store import Part, Run
 from affectkit.testing.media import make_video, make_wav, tone
 from tests.engine_helpers import plain
 
@@ -313,3 +314,30 @@ class TestLabels:
         run = worked(tmp_path, assembled(*sources, head=direct), video)
         assert run.all_failures() == []
         assert "core/direct" in run.records["grey"]["mean"]
+
+
+class TestResume:
+    def test_words_that_are_put_beside_a_finished_medium_are_read(self, tmp_path, video):
+        from affectkit.builtin.descriptions import Descriptions
+        from affectkit.builtin.subtitles import Subtitles
+
+        asks = Says(needs=Needs(inputs=(Input("transcript"), Input("description"))))
+        plan = assembled(asks, providers=[Subtitles(), Descriptions()]).plan
+        run = Run(tmp_path / "run", {}, "digest", files=plan.files)
+        run.begin()
+        media = open_media(video)
+        run.write(Part(media, []))
+        assert run.finished(media)
+        for name in ("grey.srt", "grey.descriptions.csv"):
+            (tmp_path / name).write_text("new")
+            assert not run.finished(media)
+            run.write(Part(media, []))
+            assert run.finished(media)
+        (tmp_path / "grey.srt").write_text("newer")
+        assert not run.finished(media)
+
+
+@pytest.mark.parametrize("module", ["affectkit", "affectkit.api", "affectkit.cli", "affectkit.plugins", "affectkit.planner"])
+def test_what_imports_no_torch(module):
+    code = f"import sys, {module}; print(sorted({{'torch', 'pandas', 'av', 'cv2', 'pyarrow'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

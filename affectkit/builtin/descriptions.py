@@ -117,6 +117,10 @@ class Descriptions(Provider):
         """One description per window: ``text``, and in ``quality`` its number of words."""
         return [self._describe(clip) for clip in clips]
 
+    def files(self, media: Media) -> Sequence[Path]:
+        """The table that the option names, or the one beside the medium."""
+        return [Path(self.options.path).expanduser() if self.options.path else _beside(media)]
+
     def _describe(self, clip: Clip) -> Evidence:
         table = self._table or self._table_beside(clip.media)
         if isinstance(table, str):
@@ -132,7 +136,7 @@ class Descriptions(Provider):
 
     def _table_beside(self, media: Media) -> Table | str:
         """The table beside a medium, or why there is none."""
-        path = media.path.with_name(media.path.stem + BESIDE)
+        path = _beside(media)
         if path not in self._beside:
             if path.is_file():
                 try:
@@ -142,6 +146,10 @@ class Descriptions(Provider):
             else:
                 self._beside[path] = "no descriptions given (--descriptions FILE, or NAME.descriptions.csv beside NAME)"
         return self._beside[path]
+
+
+def _beside(media: Media) -> Path:
+    return media.path.with_name(media.path.stem + BESIDE)
 
 
 def texts(rows: Iterable[Row], window: Span, start: float = 0.0) -> list[str]:

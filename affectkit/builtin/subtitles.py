@@ -61,6 +61,10 @@ class Subtitles(Provider):
         """
         return [self._of(clip.media) for clip in clips]
 
+    def files(self, media: Media) -> Sequence[Path]:
+        """The file that the option names, or those beside the medium."""
+        return [Path(self.options.path)] if self.options.path else list(_beside(media.path))
+
     def _of(self, media: Media) -> Evidence:
         from affectkit.cues import read_cues, text_streams
 
