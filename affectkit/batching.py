@@ -177,6 +177,7 @@ class Batcher:
         batch_size: clips per forward pass at most.
         halved: how often the batch was halved for want of memory.
         forwards: how many forward passes ran.
+        extras: sizes of the embeddings and names of the quality that the first output had.
     """
 
     id: str
@@ -187,6 +188,7 @@ class Batcher:
     pending: deque[Item] = field(default_factory=deque)
     halved: int = 0
     forwards: int = 0
+    extras: tuple[Mapping[str, int], set[str]] | None = None
 
     def add(self, item: Item) -> None:
         """Takes a clip; runs when a batch is full."""
@@ -249,6 +251,7 @@ class Batcher:
         embeddings = {k: v.detach().float().cpu() for k, v in output.embeddings.items()}
         quality = {k: v.detach().float().cpu() for k, v in output.quality.items()}
         check_output(self.id, Output(values, embeddings, quality, output.notes), self.modality.label_sets, len(items))
+        self._check_same({k: v.shape[1] for k, v in embeddings.items()}, set(quality))
         return [
             Row(
                 {labels: v[i] for labels, v in values.items()},
@@ -258,6 +261,14 @@ class Batcher:
             )
             for i in range(len(items))
         ]
+
+    def _check_same(self, embeddings: Mapping[str, int], quality: set[str]) -> None:
+        """Refuses an output with other embeddings or quality than the first one had: rows of a medium could not be put side by side."""
+        if self.extras is None:
+            self.extras = (embeddings, quality)
+        if self.extras != (embeddings, quality):
+            first, now = (f"embeddings {dict(sizes)} and quality {sorted(names)}" for sizes, names in (self.extras, (embeddings, quality)))
+            raise PluginError(f"{self.id} must return the same embeddings and quality for every batch, found {now} after {first}")
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.dtype == torch.float32:

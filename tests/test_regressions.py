@@ -145,6 +145,24 @@ class TestEngine:
         assert failure.message == "preprocess must return a mapping of tensors, found ndarray for 'x'"
         assert run.records["grey"]["evidence"]["x/says"]["share"] == 1.0
 
+    def test_embeddings_that_come_and_go_cost_a_clip_and_not_the_run(self, tmp_path):
+        class Moody(Says):
+            unit = "frame"
+
+            def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
+                self.calls = getattr(self, "calls", 0) + 1
+                said = super().predict(batch)
+                return Output(said.values, {"mood": torch.ones(len(batch["x"]), 2)} if self.calls < 3 else {})
+
+        path = make_video(tmp_path / "grey.mp4", seconds=3, fps=5, size=(32, 48), picture=plain(100))
+        run = worked(tmp_path, assembled(Moody(id="x/moody", needs=Needs(frames=Frames(fps=1, size=16)))), path, batch_size=1)
+        [failure] = run.all_failures()
+        assert failure.message == (
+            "x/moody must return the same embeddings and quality for every batch, "
+            "found embeddings {} and quality [] after embeddings {'mood': 2} and quality []"
+        )
+        assert run.records["grey"]["evidence"]["x/moody"]["share"] == 1.0
+
     def test_finished_media_are_forgotten(self, tmp_path, monkeypatch):
         alive: list[int] = []
         jobs: list[weakref.ref[Any]] = []
