@@ -21,10 +21,11 @@ import torch
 from affectkit import results
 from affectkit.assembly import Assembly
 from affectkit.batching import PRECISIONS, Batcher, Item, Row, as_tensors, bytes_of, choose_device
+from affectkit.clips import Clock, Request, Window
 from affectkit.errors import AffectKitError, MediaError
 from affectkit.labels import LabelSet
 from affectkit.media import Media
-from affectkit.reader import Clock, Reader, Request, Window
+from affectkit.reader import Reader
 from affectkit.store import Failure, Part, Run
 from affectkit.timeline import Timeline
 

@@ -6,16 +6,14 @@ never full frames, so its memory does not grow with the length of the medium.
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from affectkit.buffers import FrameBuffer, Resampler, SoundBuffer, Ticker, downscale, is_silent, quietest, resample
+from affectkit.clips import Clock, Request, Window
 from affectkit.components import Evidence, Input, Modality, Needs, Provider
 from affectkit.cues import join, words_within
 from affectkit.decoding import Frame, Sound, read_frames, read_sound
@@ -28,70 +26,6 @@ from affectkit.planner import Plan
 PIECE_SECONDS = 30.0  # longest piece of sound that a media-scoped provider or a media unit gets
 LONGEST_GAP = 1.0  # seconds without samples inside a piece; a longer gap ends it, so that it is not filled with zeros
 FACE_CHUNK = 16  # sampled frames that a detector sees in one call
-
-
-class Clock:
-    """Seconds per stage, added up over threads.
-
-    >>> clock = Clock()
-    >>> with clock("decode"):
-    ...     pass
-    >>> list(clock.seconds)
-    ['decode']
-    """
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add(stage, time.perf_counter() - begin)
-
-    def add(self, stage: str, seconds: float) -> None:
-        """Adds seconds to a stage."""
-        with self._lock:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-
-
-@dataclass(frozen=True)
-class Request:
-    """One clip for one modality.
-
-    Attributes:
-        modality: its component id.
-        track: subject, or -1.
-        at: window index for window units, seconds for frame units, piece number for media units.
-        clip: what the modality will preprocess.
-    """
-
-    modality: str
-    track: int
-    at: float
-    clip: Clip
-
-
-@dataclass(frozen=True)
-class Window:
-    """One window of the grid with the clips that were cut for it.
-
-    Attributes:
-        index: position in the grid.
-        span: seconds.
-        tracks: subjects analysed in it, most present first; empty where there is none.
-        requests: clips that came with it; a picture of a frame unit comes with the first window that shows it.
-        reasons: why a modality has nothing to look at here, by component id.
-    """
-
-    index: int
-    span: Span
-    tracks: tuple[int, ...]
-    requests: tuple[Request, ...]
-    reasons: Mapping[str, str]
 
 
 Made = Mapping[tuple[str, int, int], Evidence]  # (kind, window index, track) to what a window- or face-scoped provider found

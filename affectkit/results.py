@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from affectkit.batching import Row
+from affectkit.clips import Window
 from affectkit.components import Fusion, Head, Modality, Output, Sources
 from affectkit.errors import PluginError
 from affectkit.faces import within
 from affectkit.labels import BASIC8, LabelSet, Outside, project, projects
 from affectkit.media import Span
-from affectkit.reader import Window
 from affectkit.timeline import Timeline
 
 NO_EVIDENCE = "too little for it to go by"
@@ -29,7 +29,7 @@ class Findings:
 
     Attributes:
         windows: the grid, in time order.
-        rows: per modality what it said, by (track, at) as in :class:`affectkit.reader.Request`.
+        rows: per modality what it said, by (track, at) as in :class:`affectkit.clips.Request`.
         reasons: why a modality had nothing to look at, by (modality, window index).
         failed: per modality the clips, by ``at``, that it or its preprocessing failed on.
     """
