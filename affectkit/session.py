@@ -192,8 +192,8 @@ class Session:
             raise UsageError("nothing to analyse; give at least one video, sound file, picture or folder")
         how = execution or Execution()
         target, engine = self.prepare(out, how, progress)
-        target.begin()
         media, unreadable = discover([Path(p) for p in paths], **vars(self.inputs), known_ids=target.known_ids)
+        target.begin()
         target.failures += [Failure("", str(path), "open", "", error.at, type(error).__name__, str(error)) for path, error in unreadable]
         target.save(**self._describe(engine.device))
         self._observe(target, "affectkit_run_started")

@@ -51,7 +51,8 @@ class Failure:
     Attributes:
         media: id of the medium, or an empty text where the file could not be opened.
         path: the file.
-        stage: ``"open"``, ``"video"``, ``"sound"``, ``"provide"``, ``"preprocess"``, ``"predict"``, ``"fuse"``, ``"head"`` or ``"observer"``.
+        stage: ``"open"``, ``"video"``, ``"sound"``, ``"read"``, ``"provide"``, ``"preprocess"``, ``"predict"``, ``"fuse"`` (heads
+            too) or ``"observer"``.
         component: component id, or an empty text.
         at: seconds at which it happened, or ``None``.
         error: class of the error.
@@ -163,8 +164,8 @@ class Run:
 
     @property
     def known_ids(self) -> dict[Path, str]:
-        """Ids that media of earlier runs in this folder have, by resolved path."""
-        return {Path(record["path"]): record["id"] for record in self.records.values()}
+        """Ids that media of earlier runs in this folder have and keep, by resolved path; read before the folder is touched."""
+        return {Path(record["path"]): record["id"] for record in (_records(self.path) if self._resume else ())}
 
     def finished(self, media: Media) -> bool:
         """Whether the part of a medium is written with all that is wanted, and its files are still the same."""

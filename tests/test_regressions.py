@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import affectkit
 from affectkit import engine as engine_module
 from affectkit.api import (
     BASIC7,
@@ -31,6 +32,7 @@ from affectkit.api import (
     Output,
     PluginError,
     Provider,
+    UsageError,
     Word,
 )
 from affectkit.assembly import Assembly, label_problems
@@ -45,9 +47,10 @@ from affectkit.faces import pick
 from affectkit.media import Span, open_media
 from affectkit.planner import Plan
 from affectkit.reader import Clock, Reader
+from affectkit.session import Inputs
 from affectkit.store import Part, Run
 from affectkit.testing.media import make_video, make_wav, tone
-from tests.engine_helpers import plain
+from tests.engine_helpers import analyse, plain
 
 DFEW = LabelSet("dfew", ("happiness", "sadness", "neutral"))
 MANY = LabelSet("many", ("happiness", "sadness", "helplessness"))
@@ -353,6 +356,13 @@ class TestResume:
             assert run.finished(media)
         (tmp_path / "grey.srt").write_text("newer")
         assert not run.finished(media)
+
+    def test_a_wrong_command_throws_no_results_away(self, tmp_path, video):
+        result = analyse(video, tmp_path / "out", "fake/still")
+        before = result.read()
+        with pytest.raises(UsageError, match="a sound file belongs to exactly one folder of frames"):
+            analyse(video, tmp_path / "out", "fake/still", resume=False, inputs=Inputs(sound=video))
+        assert affectkit.read_run(tmp_path / "out").equals(before)
 
 
 @pytest.mark.parametrize("module", ["affectkit", "affectkit.api", "affectkit.cli", "affectkit.plugins", "affectkit.planner"])
