@@ -139,7 +139,7 @@ def assemble(recipe: Recipe, registry: Registry) -> Assembly:
         with collecting(problems, recipe.head):
             head = cast(Head, _make(recipe, registry, recipe.head, "head", record))
             if isinstance(head, Blend):
-                head.set_heads({name: cast(Head, _make(recipe, registry, name, "head", record)) for name in head.options.heads})
+                head.set_heads({name: cast(Head, _make(recipe, registry, name, "head", record)) for name in head.blends()})
     if not problems:
         problems += label_problems(modalities, fusion, head, recipe.outside)
     plan = None

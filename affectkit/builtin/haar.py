@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from affectkit.api import CheckpointError, Clip, ConfigError, Evidence, Frames, Needs, Provider
+from affectkit.detections import Detections
 
 if TYPE_CHECKING:
     import torch
@@ -98,8 +99,7 @@ class Haar(Provider):
         for step in STEPS:
             corner, side, finds = self._squares(grey, step)
             if len(side):
-                data = {"boxes": _face_boxes(corner, side) / shrink, "scores": finds / (finds + DOUBTFUL)}
-                return Evidence("faces", {name: values.astype(np.float32) for name, values in data.items()})
+                return Detections(_face_boxes(corner, side) / shrink, finds / (finds + DOUBTFUL)).to_evidence()
         return Evidence.none("faces", "no face")
 
     def _squares(self, grey: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from affectkit.api import Checkpoint, CheckpointError, Clip, ConfigError, Evidence, Frames, Needs, Provider
+from affectkit.detections import Detections
 
 if TYPE_CHECKING:
     import torch
@@ -97,10 +98,8 @@ class YuNet(Provider):
             return Evidence.none("faces", "no face")
         # a picture of a few pixels makes the network answer infinities
         found = found[np.isfinite(found).all(axis=1) & (found[:, 2:4] > 0).all(axis=1)]
-        if not len(found):
-            return Evidence.none("faces", "no face")
         stretch = np.array([width / size[0], height / size[1]], dtype=np.float32)
         corner, extent = found[:, 0:2], found[:, 2:4]
         boxes = np.concatenate([corner, corner + extent], axis=1) * np.tile(stretch, 2)
         landmarks = found[:, 4:14].reshape(-1, len(LANDMARKS), 2) * stretch
-        return Evidence("faces", {"boxes": boxes, "scores": np.clip(found[:, 14], 0, 1), "landmarks": landmarks})
+        return Detections(boxes, np.clip(found[:, 14], 0, 1), landmarks).to_evidence()
