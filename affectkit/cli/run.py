@@ -21,10 +21,9 @@ LISTED = 6  # media named in one line
 
 
 def run_options(function: Any) -> Any:
-    """Options that ``run`` and ``demo`` share: where to write, and on what to compute."""
+    """Options that ``run`` and ``demo`` share: how to compute, and what to print."""
     for option in reversed(
         (
-            click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: affectkit-run]"),
             click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:0."),
             click.option(
                 "--precision",
@@ -49,6 +48,7 @@ def run_options(function: Any) -> Any:
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="VIDEO...", type=click.Path(path_type=Path))
 @plugin_options(select=True)
+@click.option("--out", type=click.Path(path_type=Path), default="affectkit-run", show_default=True, help="Run folder.")
 @click.option("--recipe", help="Recipe, by name or file.  [default: mini/mini]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the recipe, for instance windows.step=1.")
 @click.option("--fusion", help="Fusion instead of the recipe's, for instance core/mean; none for none.")
@@ -89,7 +89,7 @@ def run(plugins: PluginChoice, paths: tuple[Path, ...], **given: Any) -> int:
     inputs = Inputs(given["fps"], given["sound"], given["video_stream"], given["audio_stream"])
     session = Session(recipe, plugins.registry, inputs)
     execution = Execution(**{item.name: given[item.name] for item in fields(Execution)})
-    out = given["out"] or Path("affectkit-run")
+    out = given["out"]
     if given["dry_run"]:
         session.prepare(out, execution)
         _show_plan(session, paths, given["as_json"])

@@ -1,4 +1,7 @@
-"""Tiny media for tests, made on the spot with PyAV: videos, sound files and folders of frames. The same call makes the same file."""
+"""Tiny media for tests, made on the spot with PyAV: videos, sound files and folders of frames.
+
+The same call shows the same pictures; with ``mpeg4`` or ``ffv1`` it also makes the same file, which x264 does not promise.
+"""
 
 from __future__ import annotations
 
