@@ -18,7 +18,7 @@ from affectkit.errors import PluginError
 from affectkit.media import Span
 from affectkit.tracking import Tracker
 
-__all__ = ["Detections", "FaceStore", "Tracker", "crop", "crop_all", "iou", "pick", "within"]
+__all__ = ["Detections", "FaceStore", "Tracker", "crop", "iou", "pick", "within"]
 
 GLIMPSE = 4  # who is seen in one of at least this many sampled frames is taken for a mistake of the detector
 AS_PRESENT = 0.8  # subjects that reach this share of the highest presence count as equally present; the larger face is first
@@ -71,14 +71,6 @@ def _square(box: np.ndarray, margin: float) -> tuple[int, int, int]:
     side = max(x1 - x0, y1 - y0) * (1 + 2 * margin)
     pixels = max(1, round(side))
     return round((x0 + x1 - pixels) / 2), round((y0 + y1 - pixels) / 2), pixels
-
-
-def crop_all(image: np.ndarray, boxes: np.ndarray, size: int, margin: float = 0.0) -> np.ndarray:
-    """The crops of several faces of one picture: (K, size, size, 3) uint8; see :func:`crop`."""
-    return np.stack([crop(image, box, size, margin) for box in boxes]) if len(boxes) else np.zeros((0, size, size, 3), np.uint8)
-
-
-# choosing pictures
 
 
 def within(times: np.ndarray, span: Span) -> np.ndarray:

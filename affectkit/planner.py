@@ -12,6 +12,7 @@ from affectkit.config import FACES_FPS, Recipe, Windows
 from affectkit.errors import AffectKitError, ConfigError, PluginError, raise_all
 from affectkit.media import Media, Span
 
+PRE_ROLL = 0.2  # seconds; an AAC encoder puts 1024 to 2112 samples before the sound, at most 0.13 s at 16 kHz
 WINDOW_GROUP = 4  # windows that a window-scoped provider sees in one call, where the recipe does not say
 
 
@@ -126,9 +127,12 @@ class Plan:
         return max((setting.batch_size or WINDOW_GROUP for setting in settings), default=1)
 
     def spans(self, media: Media) -> list[Span]:
-        """The grid of a medium: windows on the multiples of the step that hold its time, in seconds of its own clock."""
+        """The grid of a medium: windows on the multiples of the step that hold its time, in seconds of its own clock.
+
+        A start just below 0 is the pre-roll of an encoder, which players do not show, and begins no window of its own.
+        """
         grid = self.recipe.windows
-        origin = math.floor(media.start / grid.step) * grid.step
+        origin = 0.0 if -PRE_ROLL <= media.start < 0 else math.floor(media.start / grid.step) * grid.step
         spans = windows(media.start + media.duration - origin, grid.length, grid.step, grid.min_tail)
         return [Span(origin + span.start, origin + span.end) for span in spans]
 

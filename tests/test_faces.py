@@ -22,7 +22,7 @@ from affectkit.builtin.haar import Haar, HaarOptions
 from affectkit.builtin.yunet import YuNet, YuNetOptions
 from affectkit.components import Frames
 from affectkit.decoding import read_frames
-from affectkit.faces import Detections, FaceStore, Tracker, crop, crop_all, iou, pick
+from affectkit.faces import Detections, FaceStore, Tracker, crop, iou, pick
 from affectkit.media import open_media
 
 GREY = np.full((180, 320, 3), 128, np.uint8)
@@ -141,13 +141,6 @@ def test_a_crop_is_a_copy() -> None:
     cut = crop(image, np.array([10, 10, 42, 42]), 32)
     image[:] = 0
     assert cut.min() == 128
-
-
-def test_crop_all() -> None:
-    boxes = np.array([[0, 0, 20, 20], [300, 100, 340, 200]])
-    image = scene(1)
-    assert np.array_equal(crop_all(image, boxes, 24, 0.1), np.stack([crop(image, box, 24, 0.1) for box in boxes]))
-    assert crop_all(image, boxes[:0], 24).shape == (0, 24, 24, 3)
 
 
 # tracking

@@ -44,7 +44,7 @@ from affectkit.config import Recipe
 from affectkit.decoding import Sound
 from affectkit.engine import Engine, Stopped
 from affectkit.faces import pick
-from affectkit.media import Span, open_media
+from affectkit.media import Media, Span, open_media
 from affectkit.planner import Plan
 from affectkit.reader import Clock, Reader
 from affectkit.session import Inputs
@@ -369,3 +369,39 @@ class TestResume:
 def test_what_imports_no_torch(module):
     code = f"import sys, {module}; print(sorted({{'torch', 'pandas', 'av', 'cv2', 'pyarrow'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("start", "duration", "spans"),
+    [
+        (0.0, 5.0, [(0, 4), (2, 5)]),
+        (0.033, 2.4, [(0, 2.433)]),  # time is the container's own, windows lie on multiples of the step
+        (-0.021, 5.021, [(0, 4), (2, 5)]),  # the pre-roll of an encoder is no window
+        (-1.0, 3.0, [(-2, 2)]),
+        (3601.4, 4.6, [(3600, 3604), (3602, 3606)]),
+    ],
+)
+def test_the_grid_lies_on_multiples_of_the_step(start: float, duration: float, spans: list[tuple[float, float]]) -> None:
+    plan = Plan(Recipe(modalities=("x/says",)), {"x/says": Says()}, {})
+    media = Media("talk", Path("talk.mp4"), "video", duration, start)
+    assert [(span.start, pytest.approx(span.end)) for span in plan.spans(media)] == spans
+
+
+def test_full_frames_that_wait_for_a_detector_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    class Counts(Provider):
+        name, kind, scope = "counts", "faces", "frame"
+
+        def provide(self, clips: Sequence[Clip]) -> Sequence[Evidence]:
+            seen.append(len(clips))
+            return [Evidence.none("faces", "no face") for _ in clips]
+
+    clip = make_video(tmp_path / "talk.mp4", seconds=2, fps=10, size=(96, 128))
+    monkeypatch.setattr("affectkit.reader.CHUNK_BYTES", 3 * 96 * 128 * 3)
+    plan = Plan(
+        Recipe(modalities=("x/says",)), {"x/says": Says(needs=Needs(inputs=(Input("faces", fps=10, size=16),)))}, {"faces": [Counts()]}
+    )
+    list(Reader(open_media(clip), plan, Clock(), lambda *_: None).windows())
+    assert max(seen) == 3
+    assert sum(seen) == 20
