@@ -302,7 +302,7 @@ def part_name(media_id: str) -> str:
     """File name of a medium's part: its id in safe characters, and a digest that keeps different ids apart.
 
     >>> part_name("day 1/talk")
-    'day_1_talk-66ab2f8e'
+    'day_1_talk-47b5c35a'
     """
     digest = hashlib.sha256(media_id.encode()).hexdigest()[:8]
     return f"{re.sub(r'[^A-Za-z0-9.-]', '_', media_id).strip('.')[:80]}-{digest}"

@@ -15,6 +15,7 @@ from affectkit.api import Frames, Span
 from affectkit.assembly import assemble
 from affectkit.buffers import FrameBuffer, Resampler, SoundBuffer, Ticker, is_silent, quietest, resample
 from affectkit.decoding import Sound
+from affectkit.faces import periods
 from affectkit.media import open_media
 from affectkit.reader import FACE_CHUNK, PIECE_SECONDS, Clock, Reader
 from affectkit.testing.media import make_video, make_wav, tone
@@ -177,9 +178,9 @@ def test_a_ticker_takes_one_picture_per_period_at_most(gaps, fps):
     ticker = Ticker(fps)
     taken = [t for t in times if ticker.due(t)]
     assert taken[0] == times[0]
-    periods = np.floor(np.array(taken) * fps + 1e-6)
-    assert len(set(periods)) == len(periods)
-    assert set(periods) == set(np.floor(times * fps + 1e-6)), "and one in each period that has pictures"
+    kept = periods(np.array(taken), fps)
+    assert len(set(kept)) == len(kept)
+    assert set(kept) == set(periods(times, fps)), "and one in each period that has pictures"
 
 
 def test_silence_is_below_two_steps_of_16_bit_sound():

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 LANDMARKS = ("right_eye", "left_eye", "nose", "right_mouth_corner", "left_mouth_corner")
 """Order of the five points; right and left are the person's own."""
 
+SMALLEST = 32  # pixels: its coarsest cell; of smaller pictures OpenCV gives boxes that change from call to call
 CANDIDATES = 5000  # boxes that go into non-maximum suppression; OpenCV's own default
 
 
@@ -88,6 +89,8 @@ class YuNet(Provider):
         import cv2
 
         height, width = image.shape[:2]
+        if min(height, width) < SMALLEST:
+            return Evidence.none("faces", "no face")
         scale = min(1.0, self.options.max_side / max(height, width)) if self.options.max_side else 1.0
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         if scale < 1:
@@ -96,7 +99,7 @@ class YuNet(Provider):
         found = self._detector.detect(np.ascontiguousarray(image[..., ::-1]))[1]
         if found is None:
             return Evidence.none("faces", "no face")
-        # a picture of a few pixels makes the network answer infinities
+        # a very long and narrow picture makes the network answer infinities
         found = found[np.isfinite(found).all(axis=1) & (found[:, 2:4] > 0).all(axis=1)]
         stretch = np.array([width / size[0], height / size[1]], dtype=np.float32)
         corner, extent = found[:, 0:2], found[:, 2:4]
