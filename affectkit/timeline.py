@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from affectkit.errors import UsageError
 from affectkit.labels import LabelSet
-from affectkit.media import Span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -211,41 +210,6 @@ def overlap_mean(
     values, ranges = values[keep], ranges[keep]
     window, frame = _members(np.clip(ranges, 0, total))
     return _mean_by(values[window], frame, total), np.bincount(frame, minlength=total)
-
-
-def aggregate(times: np.ndarray, values: np.ndarray, valid: np.ndarray | None, spans: Sequence[Span]) -> tuple[np.ndarray, np.ndarray]:
-    """Values per window: the mean of the predictions made at single times, per class over those that say something.
-
-    Args:
-        times: (T,) seconds, not decreasing.
-        values: (T, C) predictions, one per time; NaN says nothing.
-        valid: (T,) bool, predictions that count; ``None`` for all.
-        spans: N windows.
-
-    Returns:
-        (N, C) float64 means, NaN where nothing was said, and (N,) bool, whether anything was.
-
-    Raises:
-        UsageError: for arrays that do not fit.
-
-    >>> aggregate(np.array([0.0, 1.0, 2.0]), np.array([[0.2], [0.4], [0.9]]), None, [Span(0, 2), Span(2, 4), Span(4, 6)])
-    (array([[0.3],
-           [0.9],
-           [nan]]), array([ True,  True, False]))
-    """
-    times, values = _in_order(times, "aggregate"), np.asarray(values, dtype=np.float64)
-    if values.ndim != 2:
-        raise UsageError(f"aggregate expected values of shape (T, C), found {values.shape}")
-    _expect("aggregate, times", times, (len(values),))
-    if valid is not None:
-        keep = _as_bool(valid, "aggregate, valid")
-        _expect("aggregate, valid", keep, (len(values),))
-        times, values = times[keep], values[keep]
-    start = np.array([span.start for span in spans], dtype=np.float64)
-    end = np.array([span.end for span in spans], dtype=np.float64)
-    window, row = _members(frame_ranges(start, end, times=times))
-    means = _mean_by(values[row], window, len(spans))
-    return means, np.isfinite(means).any(axis=1)
 
 
 def _members(ranges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
