@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
@@ -20,9 +20,11 @@ COLUMNS = ("media", "track", "start", "end", "source", "valid")
 """The columns of a table of results; the labels follow as ``p_<label>``."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Timeline:
     """Values of one source for one subject of one medium, one row per window; arrays run in parallel.
+
+    Windows may overlap, leave gaps, and come in any order. Where several hold at a time, their mean is what the source says.
 
     Attributes:
         media_id: id of the medium.
@@ -30,7 +32,7 @@ class Timeline:
         source: component id, for instance ``"core/ppa"``.
         labels: what the columns of ``values`` mean.
         start: (N,) float64 seconds.
-        end: (N,) float64 seconds, exclusive; equal to ``start`` for an image.
+        end: (N,) float64 seconds, exclusive; equal to ``start`` for an image, whose window holds at that one time.
         values: (N, C) float32; rows that are not valid are NaN, and so is a class that cannot be said.
         valid: (N,) bool, whether there was evidence.
         quality: (N,) float32 by name.
@@ -38,9 +40,16 @@ class Timeline:
     Raises:
         UsageError: for arrays that do not fit each other; the message states the expected and the found shape.
 
-    >>> timeline = Timeline("a.mp4", 0, "x/y", LabelSet("two", ("no", "yes")), [0, 2], [4, 6], [[0.5, 0.5], [np.nan, np.nan]], [True, False])
-    >>> len(timeline), timeline.values.dtype
-    (2, dtype('float32'))
+    >>> mood = LabelSet("mood", ("calm", "excited"))
+    >>> timeline = Timeline("talk", 0, "x/y", mood, [0, 2, 4], [4, 6, 8], [[1, 0], [0.5, 0.5], [np.nan, np.nan]], [True, True, False])
+    >>> timeline
+    <Timeline of x/y in talk, subject 0: mood, 3 windows from 0 to 8 s, 67 % valid>
+    >>> timeline.at(3.0)
+    {'calm': 0.75, 'excited': 0.25}
+    >>> timeline[6:].valid
+    array([False])
+    >>> timeline.resample(0.5).values.tolist()
+    [[1.0, 0.0], [0.75, 0.25], [0.5, 0.5], [nan, nan]]
     """
 
     media_id: str
@@ -78,10 +87,44 @@ class Timeline:
             row = int(np.argmax(said))
             raise UsageError(f"{self._what('values')}: row {row} has no evidence and says {self.values[row]}; its values must be NaN")
 
-    def __len__(self) -> int:
-        return len(self.start)
+    @classmethod
+    def from_frame(cls, table: pd.DataFrame, labels: LabelSet) -> list[Timeline]:
+        """Timelines from a table of results, one per medium, track and source, in the order in which they first appear.
 
-    def to_frame(self) -> pd.DataFrame:
+        Args:
+            table: columns as :attr:`frame` has them, others are ignored; where it has a column ``labels``, as
+                :func:`affectkit.read_run` gives it, only the rows of this label set are taken.
+            labels: the label set to read.
+
+        Raises:
+            UsageError: where columns are missing; the message lists what was expected and found.
+        """
+        columns = [f"p_{label}" for label in labels.labels]
+        missing = [name for name in (*COLUMNS, *columns) if name not in table.columns]
+        if missing:
+            found = ", ".join(map(str, table.columns))
+            raise UsageError(
+                f"a table of {labels.name!r} needs the columns {', '.join((*COLUMNS, *columns))}; "
+                f"missing {', '.join(missing)}; found {found}"
+            )
+        if "labels" in table.columns:
+            table = table[table["labels"] == labels.name]
+        return [
+            cls(
+                media_id=str(media),
+                track=int(rows["track"].iloc[0]),
+                source=str(source),
+                labels=labels,
+                start=rows["start"].to_numpy(np.float64),
+                end=rows["end"].to_numpy(np.float64),
+                values=rows[columns].to_numpy(np.float32),
+                valid=rows["valid"].to_numpy(bool),
+            )
+            for (media, _, source), rows in table.groupby(["media", "track", "source"], sort=False, observed=True)
+        ]
+
+    @property
+    def frame(self) -> pd.DataFrame:
         """A table with the columns media, track, start, end, source, valid and ``p_<label>``; one row per window."""
         import pandas as pd
 
@@ -90,43 +133,113 @@ class Timeline:
         table = pd.DataFrame(dict(zip(COLUMNS, head, strict=True)))
         return table.assign(**{f"p_{label}": self.values[:, column] for column, label in enumerate(self.labels.labels)})
 
+    @overload
+    def at(self, seconds: float) -> dict[str, float]: ...
+
+    @overload
+    def at(self, seconds: Sequence[float] | np.ndarray) -> np.ndarray: ...
+
+    def at(self, seconds: float | Sequence[float] | np.ndarray) -> dict[str, float] | np.ndarray:
+        """What the source says at a time: the mean over the windows with ``start <= time < end``.
+
+        The mean is taken per class over the windows that say something; where none does, the value is NaN.
+
+        Args:
+            seconds: one time, or (T,) times in any order, in seconds.
+
+        Returns:
+            For one time the values by label; for several (T, C) float64, columns in the order of ``labels``.
+
+        Raises:
+            UsageError: for a time that is not a number, or an array of another shape.
+        """
+        try:
+            times = np.asarray(seconds, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise UsageError(f"Timeline.at expected times in seconds, found {seconds!r}") from None
+        if times.ndim > 1:
+            raise UsageError(f"Timeline.at expected one time or times of shape (T,), found {times.shape}")
+        if np.isnan(times).any():
+            raise UsageError(f"Timeline.at expected times in seconds, found {'NaN' if seconds is not None else None}")
+        order = np.argsort(times, axis=None)
+        ranges = frame_ranges(self.start, self.end, times=times.reshape(-1)[order])
+        means = np.empty((len(order), len(self.labels)))
+        means[order], _ = overlap_mean(self.values, ranges, len(order), self.valid)
+        return means if times.ndim else dict(zip(self.labels.labels, means[0].tolist(), strict=True))
+
+    def resample(self, fps: float, *, start: float | None = None, end: float | None = None) -> Timeline:
+        """The same in consecutive windows of ``1 / fps`` seconds, which neither overlap nor leave gaps.
+
+        A window takes what :meth:`at` says in its middle, which rounded borders cannot move into another window. For the values of frames
+        whose times are known, ask :meth:`at` for those times.
+
+        Args:
+            fps: windows per second.
+            start: seconds at which the first window begins; the start of the earliest window where it is left out.
+            end: seconds at which the last window ends, shorter than the others where need be; the end of the latest window
+                where it is left out.
+
+        Returns:
+            A timeline of the same source; ``valid`` where a valid window holds, and ``quality`` averaged as values are. From
+            a single time, such as an image, a single window without length.
+
+        Raises:
+            UsageError: where ``fps`` is not greater than 0, or ``end`` lies before ``start``.
+        """
+        if not 0 < fps < np.inf:
+            raise UsageError(f"Timeline.resample needs fps greater than 0, found {fps}")
+        if not len(self) and (start is None or end is None):
+            return self
+        first = float(self.start.min()) if start is None else float(start)
+        last = float(self.end.max()) if end is None else float(end)
+        if not -np.inf < first <= last < np.inf:
+            raise UsageError(f"Timeline.resample needs an end that is not before the start, found start {first} and end {last}")
+        steps = max(1, int(np.ceil((last - first) * fps - 1e-6)))  # a millionth of a window is rounding, not a window
+        borders = first + np.arange(steps + 1) / fps
+        borders[-1] = last
+        ranges = frame_ranges(self.start, self.end, times=(borders[:-1] + borders[1:]) / 2)
+        means, count = overlap_mean(np.column_stack([self.values, *self.quality.values()]), ranges, steps, self.valid)
+        classes = len(self.labels)
+        quality = {name: means[:, classes + i] for i, name in enumerate(self.quality)}
+        return replace(self, start=borders[:-1], end=borders[1:], values=means[:, :classes], valid=count > 0, quality=quality)
+
+    def __getitem__(self, seconds: slice) -> Timeline:
+        """The windows that overlap a stretch of time, whole: ``timeline[2.0:6.0]`` has those with ``start < 6`` and ``end > 2``.
+
+        Bounds are seconds, also where they are negative or whole numbers; each may be left out.
+
+        Raises:
+            UsageError: for anything but a slice of two times.
+        """
+        if not isinstance(seconds, slice) or seconds.step is not None:
+            found = f"a step of {seconds.step}" if isinstance(seconds, slice) else repr(seconds)
+            raise UsageError(
+                f"a timeline is sliced by two times in seconds, timeline[2.0:6.0], found {found}; "
+                "timeline.at(2.0) says what holds at a time, timeline.resample(fps) makes steps, and timeline.frame has the rows"
+            )
+        first = -np.inf if seconds.start is None else _seconds(seconds.start)
+        last = np.inf if seconds.stop is None else _seconds(seconds.stop)
+        if first > last:
+            raise UsageError(f"a timeline is sliced from the earlier to the later time, found [{first}:{last}]")
+        instant = (self.start == self.end) & (self.start >= first)
+        rows = (first < last) & (self.start < last) & ((self.end > first) | instant)
+        quality = {name: value[rows] for name, value in self.quality.items()}
+        return replace(self, start=self.start[rows], end=self.end[rows], values=self.values[rows], valid=self.valid[rows], quality=quality)
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self.start)
+
+    def __repr__(self) -> str:
+        who = f"subject {self.track}" if self.track >= 0 else "no subject"
+        rows = "no windows"
+        if len(self):
+            span = f"from {self.start.min():.6g} to {self.end.max():.6g} s, {self.valid.mean():.0%} valid".replace("%", " %")
+            rows = f"{len(self)} window{'s' if len(self) > 1 else ''} {span}"
+        return f"<Timeline of {self.source} in {self.media_id}, {who}: {self.labels.name}, {rows}>"
+
     def _what(self, name: str) -> str:
         return f"timeline of {self.source} in {self.media_id}, {name}"
-
-
-def from_frame(table: pd.DataFrame, labels: LabelSet) -> list[Timeline]:
-    """Timelines from a table of results, one per medium, track and source, in the order in which they first appear.
-
-    Args:
-        table: columns as :meth:`Timeline.to_frame` makes them, others are ignored; where it has a column ``labels``, as
-            ``affectkit.read_run`` gives it, only the rows of this label set are taken.
-        labels: the label set to read.
-
-    Raises:
-        UsageError: where columns are missing; the message lists what was expected and found.
-    """
-    columns = [f"p_{label}" for label in labels.labels]
-    missing = [name for name in (*COLUMNS, *columns) if name not in table.columns]
-    if missing:
-        found = ", ".join(map(str, table.columns))
-        raise UsageError(
-            f"a table of {labels.name!r} needs the columns {', '.join((*COLUMNS, *columns))}; missing {', '.join(missing)}; found {found}"
-        )
-    if "labels" in table.columns:
-        table = table[table["labels"] == labels.name]
-    return [
-        Timeline(
-            media_id=str(media),
-            track=int(rows["track"].iloc[0]),
-            source=str(source),
-            labels=labels,
-            start=rows["start"].to_numpy(np.float64),
-            end=rows["end"].to_numpy(np.float64),
-            values=rows[columns].to_numpy(np.float32),
-            valid=rows["valid"].to_numpy(bool),
-        )
-        for (media, _, source), rows in table.groupby(["media", "track", "source"], sort=False, observed=True)
-    ]
 
 
 def frame_ranges(
@@ -237,6 +350,12 @@ def _in_order(times: np.ndarray, what: str) -> np.ndarray:
     if not bool(np.all(times[1:] >= times[:-1])) or np.isnan(times).any():
         raise UsageError(f"{what} expected times in order; sort them together with what belongs to them")
     return times
+
+
+def _seconds(bound: object) -> float:
+    if not isinstance(bound, int | float | np.integer | np.floating) or np.isnan(bound):
+        raise UsageError(f"a timeline is sliced by two times in seconds, timeline[2.0:6.0], found {bound!r}")
+    return float(bound)
 
 
 def _as_bool(array: object, what: str) -> np.ndarray:
