@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from affectkit.components import (
+    Asked,
     Audio,
     Checkpoint,
     Component,
@@ -32,6 +33,7 @@ __all__ = [
     "COMPOUND7",
     "VA",
     "AffectKitError",
+    "Asked",
     "Audio",
     "Checkpoint",
     "CheckpointError",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from affectkit.errors import CheckpointError, PluginError, did_you_mean
+from affectkit.errors import CheckpointError, PluginError, UsageError, did_you_mean
 from affectkit.labels import BASIC8, COMPOUND7, LabelSet
 
 if TYPE_CHECKING:
@@ -212,6 +212,7 @@ class Checkpoint:
         std: channel standard deviations in the range of the input.
         also: other paths where the file may be already, for instance where the library that made it keeps its downloads;
             ``~/.cache`` stands for the user's cache folder.
+        size: bytes of the file, for lists and before it is downloaded; ``None`` where it is not known.
     """
 
     uri: str
@@ -222,6 +223,7 @@ class Checkpoint:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     also: tuple[str, ...] = ()
+    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,8 @@ class Component(ABC):
     Attributes:
         name: name within the plugin; the id is ``plugin/name``.
         Options: frozen dataclass of its options; the recipe's unknown keys are errors.
-        checkpoints: its weights by tag; where ``Options`` has a field ``checkpoint``, that field chooses the tag (or is a path).
+        checkpoints: its weights by tag; where ``Options`` has a field ``checkpoint``, that field chooses the tag (or is a path). Of
+            a component that uses several at once, a field of ``Options`` with the name of a tag takes the path of another file.
         requires: packages that it imports when it loads and that the plugin's distribution does not depend on.
         id: ``plugin/name`` once it is part of a run, until then its name; for messages.
     """
@@ -257,13 +260,14 @@ class Component(ABC):
         """
         chosen = getattr(self.options, "checkpoint", None)
         if chosen is None:
-            return self.checkpoints
+            given = {tag: getattr(self.options, tag, None) for tag in self.checkpoints}
+            return {tag: _given(given[tag]) if given[tag] else checkpoint for tag, checkpoint in self.checkpoints.items()}
         if chosen in self.checkpoints:
             return {chosen: self.checkpoints[chosen]}
         if not any(mark in str(chosen) for mark in "/\\:") and not Path(chosen).is_file():
             known = did_you_mean(str(chosen), self.checkpoints) if self.checkpoints else "Give the path of a file."
             raise CheckpointError(f"{self.id} has no checkpoint {str(chosen)!r}, and there is no file of that name. {known}")
-        return {"given": Checkpoint(uri=str(chosen), licence="as given by the user")}
+        return {"given": _given(chosen)}
 
     def weights(self) -> Path:
         """The local file of the one checkpoint that this component uses.
@@ -283,6 +287,33 @@ class Component(ABC):
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Loads weights onto ``device``; called once, before the first batch. ``dtype`` is the precision of forward passes."""
+
+    def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
+        """Writes a small file (or folder) of random numbers that :meth:`load` takes for the checkpoint ``tag``: ``affectkit weights tiny``.
+
+        Write it in the format of the real one, the same one each time, and put :data:`affectkit.checkpoints.RANDOM` into it as text
+        that a search of its first bytes finds, so that a run can tell: :func:`affectkit.checkpoints.save_tensors` does with
+        ``metadata={"licence": RANDOM}``.
+
+        Args:
+            tag: which of :attr:`checkpoints`; ``"given"`` of a component that has none of its own.
+            folder: where to write; it is there and belongs to this component alone.
+            sources: ids of the modalities that a fusion is for, in order.
+
+        Returns:
+            What was written.
+
+        Raises:
+            CheckpointError: where this component has no random weights; the message says what to do instead.
+        """
+        raise CheckpointError(
+            f"{self.id} has no random weights to try it with: its plugin does not write any. "
+            f"Get the real ones with 'affectkit weights fetch {self.id}', or choose another component in the recipe"
+        )
+
+
+def _given(path: object) -> Checkpoint:
+    return Checkpoint(uri=str(path), licence="as given by the user")
 
 
 class Provider(Component):
@@ -381,20 +412,109 @@ class Head(Component):
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What the organisers of a challenge ask for: L lines, in their order.
+
+    Attributes:
+        names: L texts, each a line as the list calls it, for instance ``"01/00001.jpg"``; no two are the same.
+        videos: L names of videos.
+        frames: (L,) int64 frames, counted from 1; ``None`` where each line asks for one answer to a whole video.
+    """
+
+    names: tuple[str, ...]
+    videos: tuple[str, ...]
+    frames: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(self.names))
+        object.__setattr__(self, "videos", tuple(self.videos))
+        if self.frames is not None:
+            object.__setattr__(self, "frames", np.asarray(self.frames, dtype=np.int64))
+        lengths = (len(self.names), len(self.videos), len(self.names) if self.frames is None else len(self.frames))
+        if len(set(lengths)) > 1:
+            raise PluginError("Asked needs a name, a video and a frame per line; found {} names, {} videos, {} frames".format(*lengths))
+        if len(set(self.names)) < len(self.names):
+            raise PluginError("Asked has a name twice; a list that asks twice for the same is damaged: raise a UsageError that says where")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a submission file: ``line`` counts from 1, 0 for the file as a whole."""
+    """One thing that is wrong with a submission file.
+
+    Attributes:
+        line: the line of the file, counted from 1; 0 for the file as a whole, for instance for a line that is missing.
+        message: what is wrong, and what was expected.
+        kind: problems of one kind are counted together: ``"missing"``, ``"unexpected"``, ``"doubled"``, ``"order"``, ``"value"``, ...
+    """
 
     line: int
     message: str
+    kind: str = ""
 
 
 class Submitter(Component):
-    """Writes and checks the submission file of a challenge."""
+    """Knows the files of one challenge: the organisers' list, the submission, and the official metric.
+
+    Core answers: it reads the run, chooses source and subject, averages windows per frame, and fills what has no evidence. A
+    submitter owns the format only, and never leaves out or reorders a line.
+
+    Attributes:
+        labels: the label set that an answer is made of, or several.
+    """
+
+    labels: LabelSet | tuple[LabelSet, ...]
+
+    @property
+    def label_sets(self) -> tuple[LabelSet, ...]:
+        """The label sets that an answer is made of, always as a tuple."""
+        return (self.labels,) if isinstance(self.labels, LabelSet) else tuple(self.labels)
 
     @abstractmethod
-    def write(self, timelines: Sequence[Any], template: Path, out: Path) -> None:
-        """Answers every line of the organisers' list ``template`` in ``out``."""
+    def read_template(self, template: Path) -> Asked:
+        """The lines that the organisers' list asks for.
+
+        Raises:
+            UsageError: where the list is damaged; says in which line (:class:`affectkit.errors.Problems` for several).
+        """
+
+    @abstractmethod
+    def write(self, asked: Asked, answers: Mapping[LabelSet, np.ndarray], out: Path) -> None:
+        """Writes the submission.
+
+        Args:
+            asked: the lines of the list.
+            answers: for each of :attr:`labels` (L, C) float64, one row per line, in the range of the set. A class that no source can
+                say is NaN in a row of a categorical set; every other value is finite.
+            out: the file to write; core checks it and then gives it its name.
+        """
 
     @abstractmethod
     def check(self, file: Path, template: Path) -> list[Problem]:
-        """What is missing, unexpected, doubled or out of range in ``file``."""
+        """What is missing, unexpected, doubled, out of order or out of range in ``file``; nothing where it can be sent in.
+
+        Raises:
+            UsageError: where the list itself is damaged, or a file cannot be read.
+        """
+
+    def recognises(self, file: Path) -> bool:
+        """Whether a file, or an organisers' list, is one of this challenge, as its first line tells."""
+        return False
+
+    def remarks(self, answers: Mapping[LabelSet, np.ndarray]) -> Mapping[str, float]:
+        """Numbers that help to judge ``answers`` (as in :meth:`write`) without labels, by name; they are printed with the report."""
+        return {}
+
+    def score(self, file: Path, labels: Path) -> Mapping[str, float]:
+        """The official metric of a submission, first, and what it is made of, by name.
+
+        Args:
+            file: the submission.
+            labels: file or folder of labels, as the organisers give them out.
+
+        Raises:
+            UsageError: where this challenge's metric is not known, or file and labels do not fit.
+        """
+        raise UsageError(f"{self.id} knows no official metric of its challenge, so it cannot score a file")

@@ -159,7 +159,7 @@ def _check_head(what: str, cls: type[Component]) -> None:
 
 
 def _check_submitter(what: str, cls: type[Component]) -> None:
-    """A submitter declares nothing beyond what every component does."""
+    _check_labels(what, cls, several=True)
 
 
 _CHECKS = {

@@ -71,7 +71,9 @@ class Compound(Head):
 
 class Challenge(Submitter):
     name = "challenge"
-    def write(self, timelines, template, out): pass
+    labels = BASIC8
+    def read_template(self, template): return Asked((), ())
+    def write(self, asked, answers, out): pass
     def check(self, file, template): return []
 
 """
@@ -509,6 +511,7 @@ def test_an_instance_instead_of_a_class(site: Site) -> None:
         ("heads", "Compound", "speaks = 'compound7'", "head Bad: speaks must be a LabelSet or None, found 'compound7'"),
         ("heads", "Compound", "embedding_from = 1", "head Bad: embedding_from must be 'plugin/component:name' or None, found 1"),
         ("submitters", "Challenge", "name = None", "submitter Bad has no name"),
+        ("submitters", "Challenge", "labels = ('va',)", "submitter Bad: labels must be a LabelSet or a tuple of LabelSets, found ('va',)"),
     ],
 )
 def test_components_that_break_the_contract(site: Site, hook: str, cls: str, body: str, told: str) -> None:
@@ -523,7 +526,7 @@ def test_components_that_break_the_contract(site: Site, hook: str, cls: str, bod
     [
         ("modalities", "Modality", "modality Bad does not define predict, preprocess; every modality must"),
         ("providers", "Provider", "provider Bad does not define provide; every provider must"),
-        ("submitters", "Submitter", "submitter Bad does not define check, write; every submitter must"),
+        ("submitters", "Submitter", "submitter Bad does not define check, read_template, write; every submitter must"),
     ],
 )
 def test_abstract_components(site: Site, hook: str, base: str, told: str) -> None:
