@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from affectkit.labels import LabelSet as LabelSet
     from affectkit.session import RunResult as RunResult
     from affectkit.session import run as run
-    from affectkit.store import read_run as read_run
+    from affectkit.tables import read_run as read_run
     from affectkit.timeline import Timeline as Timeline
 
 __version__ = "0.1.0"
@@ -22,7 +22,7 @@ _LAZY = {
     "LabelSet": "affectkit.labels",
     "RunResult": "affectkit.session",
     "Timeline": "affectkit.timeline",
-    "read_run": "affectkit.store",
+    "read_run": "affectkit.tables",
     "run": "affectkit.session",
 }
 

@@ -57,19 +57,39 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Subject:
+    """Somebody who is seen in a window.
+
+    Attributes:
+        track: id of the subject.
+        presence: sum of the detection scores of its faces over the number of sampled frames, in [0, 1].
+        box: x0, y0, x1, y1, the mean of its boxes in pixels of the frame.
+    """
+
+    track: int
+    presence: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
 class Window:
     """One window of the grid with the clips that were cut for it.
 
     Attributes:
         index: position in the grid.
         span: seconds.
-        tracks: subjects analysed in it, most present first; empty where there is none.
+        subjects: who is analysed in it, most present first; empty where nobody is seen.
         requests: clips that came with it; a picture of a frame unit comes with the first window that shows it.
         reasons: why a modality has nothing to look at here, by component id.
     """
 
     index: int
     span: Span
-    tracks: tuple[int, ...]
+    subjects: tuple[Subject, ...]
     requests: tuple[Request, ...]
     reasons: Mapping[str, str]
+
+    @property
+    def tracks(self) -> tuple[int, ...]:
+        """Ids of the subjects, most present first."""
+        return tuple(subject.track for subject in self.subjects)

@@ -51,6 +51,7 @@ class Job:
     findings: results.Findings = field(default_factory=results.Findings)
     failures: list[Failure] = field(default_factory=list)
     decodes: list[str] = field(default_factory=list)
+    frame_times: dict[int, float] = field(default_factory=dict)
     waiting: int = 0  # clips that this thread has taken and that are not predicted; its reader ends after its last clip
     began: float = field(default_factory=time.perf_counter)
 
@@ -212,6 +213,7 @@ class Engine:
 
     def _read_windows(self, job: Job, helpers: ThreadPoolExecutor) -> None:
         reader = Reader(job.media, self.assembly.plan, job.clock, job.fail)
+        job.decodes, job.frame_times = reader.decodes, reader.frame_times  # both grow while it reads
         for window in reader.windows():
             if self._budget.stopped:
                 raise Stopped
@@ -219,7 +221,6 @@ class Engine:
             self._preprocess(job, window, helpers)
             if self._progress is not None and window.index >= 0:
                 self._progress(job.media, window.span.end)
-        job.decodes = reader.decodes
 
     def _preprocess(self, job: Job, window: Window, helpers: ThreadPoolExecutor) -> None:
         def work(request: Request) -> dict[str, torch.Tensor] | None:
@@ -329,6 +330,8 @@ class Engine:
             ],
             self._record(job, columns, timelines),
             job.failures,
+            job.frame_times,
+            [(w.span.start, w.span.end, subject) for w in job.findings.windows for subject in w.subjects],
         )
         with self.clock("write"):
             self.run.write(part)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from affectkit.buffers import FrameBuffer, Resampler, SoundBuffer, Ticker, downscale, is_silent, quietest, resample
-from affectkit.clips import Clock, Request, Window
+from affectkit.clips import Clock, Request, Subject, Window
 from affectkit.components import Evidence, Input, Modality, Needs, Provider
 from affectkit.cues import join, words_within
 from affectkit.decoding import Frame, Sound, read_frames, read_sound
@@ -43,6 +43,7 @@ class Reader:
 
     Attributes:
         decodes: the streams that were decoded, ``"video"`` and ``"audio"``, once per pass over a stream.
+        frame_times: seconds of every frame that was decoded, by its number: counted from 1, or as in the names of a folder of frames.
         end: time up to which something was read, in seconds.
     """
 
@@ -52,6 +53,7 @@ class Reader:
         self.clock = clock
         self.report = report
         self.decodes: list[str] = []
+        self.frame_times: dict[int, float] = {}
         self.end = media.start
         self._broken = False
         self._tickers = {what: Ticker(fps) for what, fps in plan.sampling(media).items()}
@@ -86,6 +88,8 @@ class Reader:
             yield from self._cut(batch)
             if first + group < len(spans):
                 self._forget(self.plan.reach(spans[first + group])[0])
+        while self._video is not None and self._skip_frame():  # what no window reaches is not looked at, but its frames count
+            pass
         if spans:
             yield self._last_window(Span(spans[0].start, spans[-1].end))
 
@@ -200,10 +204,8 @@ class Reader:
 
     def _read_frame(self, to: float) -> bool:
         """Takes one frame; false where the stream is at ``to`` or at its end."""
-        frame = self._held if self._held is not None else self._next(self._video, "video")
-        self._held = None
+        frame = self._next_frame()
         if frame is None:
-            self._video = None
             return False
         if frame.time >= to:
             self._held = frame
@@ -226,6 +228,22 @@ class Reader:
         if len(self._waiting) >= FACE_CHUNK or sum(image.nbytes for _, image in self._waiting) >= CHUNK_BYTES:
             self._detect()
         return True
+
+    def _skip_frame(self) -> bool:
+        """Takes one frame without looking at it; false at the end of the stream."""
+        return self._next_frame() is not None
+
+    def _next_frame(self) -> Frame | None:
+        """The frame that is held back, or the next one, whose time is noted; ``None`` at the end of the stream."""
+        frame, self._held = self._held, None
+        if frame is not None:
+            return frame
+        frame = self._next(self._video, "video")
+        if frame is None:
+            self._video = None
+        else:
+            self.frame_times[frame.index + (self.media.kind != "frames")] = frame.time
+        return frame
 
     def _detect(self) -> None:
         """Shows the sampled frames to the frame-scoped providers, follows the faces and cuts their crops."""
@@ -295,7 +313,8 @@ class Reader:
     # the clips
 
     def _cut(self, batch: Sequence[tuple[int, Span]]) -> Iterator[Window]:
-        tracks = {index: self._subjects(span) for index, span in batch}
+        subjects = {index: self._subjects(span) for index, span in batch}
+        tracks = {index: tuple(subject.track for subject in found) for index, found in subjects.items()}
         made: dict[tuple[str, int, int], Evidence] = {}
         for kind in self.plan.window_kinds:
             made |= self._provide(
@@ -314,7 +333,7 @@ class Reader:
                     else:
                         requests.append(Request(name, track, index, self._clip(modality.needs, seen, track, index, made)))
                     reasons[name] = self._missing(modality, seen, track, index, made)
-            yield Window(index, span, tracks[index], tuple(requests), {k: v for k, v in reasons.items() if v})
+            yield Window(index, span, subjects[index], tuple(requests), {k: v for k, v in reasons.items() if v})
 
     def _provide(self, kind: str, keys: Sequence[tuple[Span, int, int]], made: Made) -> Made:
         """What window- or face-scoped providers find for each span, track and window index."""
@@ -338,9 +357,10 @@ class Reader:
             reasons[name] = self._missing(modality, whole, -1, -1, {})
         return Window(-1, whole, (), tuple(requests), {k: v for k, v in reasons.items() if v})
 
-    def _subjects(self, span: Span) -> tuple[int, ...]:
-        found = tuple(track for track, _ in self._faces.subjects(span))
-        return found if self.plan.recipe.subjects == "all" else found[:1]
+    def _subjects(self, span: Span) -> tuple[Subject, ...]:
+        found = self._faces.subjects(span)
+        chosen = found if self.plan.recipe.subjects == "all" else found[:1]
+        return tuple(Subject(track, presence, tuple(self._faces.place(span, track).tolist())) for track, presence in chosen)
 
     def _tracks(self, name: str, tracks: tuple[int, ...]) -> tuple[int, ...]:
         return (tracks or (-1,)) if name in self.plan.bound else (-1,)

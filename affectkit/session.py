@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from affectkit.config import Recipe
 from affectkit.errors import AffectKitError, UsageError, did_you_mean, raise_all
 from affectkit.media import Media, discover
-from affectkit.store import Failure, Run, read_info, read_run
+from affectkit.store import Failure, Run
+from affectkit.tables import read_info, read_run
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,6 +6,8 @@
       compound7.parquet/PART.parquet
       quality.parquet/PART.parquet    media, track, start, end, source, name, value
       notes.parquet/PART.parquet      what a component wants a person to see, where any does
+      frames.parquet/PART.parquet     media, frame, time: every frame that was decoded
+      subjects.parquet/PART.parquet   media, track, start, end, presence, x, y, width, height: who is seen where in the picture
       embeddings.parquet/PART.parquet on request
       failures.parquet            what went wrong, and where
       media/PART.json             written last: the medium is finished
@@ -16,10 +18,8 @@ the next run of the same recipe goes on after what is finished.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,19 +28,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affectkit import __version__
-from affectkit.errors import StoreError, UsageError, did_you_mean
+from affectkit.errors import StoreError, UsageError
 from affectkit.labels import LabelSet
+from affectkit.tables import FORMAT, KEYS, part_name, read_info, read_records
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
+    from affectkit.clips import Subject
     from affectkit.media import Media
     from affectkit.timeline import Timeline
 
-FORMAT = "affectkit-run/1"
-OTHER_TABLES = ("quality", "notes", "embeddings", "failures")  # beside those of label sets
-KEYS = ("media", "track", "start", "end", "source")
+OTHER_TABLES = ("quality", "notes", "embeddings", "frames", "subjects", "failures")  # beside those of label sets
 FAILURE_COLUMNS = ("media", "path", "stage", "component", "at", "error", "message")
 
 
@@ -79,6 +78,8 @@ class Part:
         notes: rows of (track, start, end, source, note).
         record: what ``run.json`` says of the medium: evidence by source, timings, streams decoded.
         failures: what went wrong in it.
+        frame_times: seconds of its frames by their numbers; empty where no picture was decoded.
+        subjects: rows of (start, end, subject) for every window and who is analysed in it.
     """
 
     media: Media
@@ -87,6 +88,8 @@ class Part:
     notes: Sequence[tuple[int, float, float, str, Mapping[str, Any]]] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
     failures: Sequence[Failure] = ()
+    frame_times: Mapping[int, float] = field(default_factory=dict)
+    subjects: Sequence[tuple[float, float, Subject]] = ()
 
 
 class Run:
@@ -160,12 +163,12 @@ class Run:
             if not (self.path / "run.json").exists():  # first of all, so that a run that is killed now can be gone on with
                 _write_json(self.path / "run.json", self.info)
             (self.path / "media").mkdir(exist_ok=True)
-        self.records = {record["id"]: record for record in _records(self.path)}
+        self.records = {record["id"]: record for record in read_records(self.path)}
 
     @property
     def known_ids(self) -> dict[Path, str]:
         """Ids that media of earlier runs in this folder have and keep, by resolved path; read before the folder is touched."""
-        return {Path(record["path"]): record["id"] for record in (_records(self.path) if self._resume else ())}
+        return {Path(record["path"]): record["id"] for record in (read_records(self.path) if self._resume else ())}
 
     def finished(self, media: Media) -> bool:
         """Whether the part of a medium is written with all that is wanted, and its files are still the same."""
@@ -188,6 +191,8 @@ class Run:
         tables["quality"] = _quality_table(part.timelines)
         tables["notes"] = _notes_table(part)
         tables["embeddings"] = _embeddings_table(part)
+        tables["frames"] = _frames_table(part)
+        tables["subjects"] = _subjects_table(part)
         record = {
             "id": part.media.id,
             "path": str(part.media.path.resolve()),
@@ -244,70 +249,6 @@ class Run:
             ) from error
 
 
-def read_run(path: str | Path, labels: str | None = None) -> pd.DataFrame:
-    """All results of a run as one table.
-
-    Args:
-        path: the run folder.
-        labels: name of a label set, to read only its table.
-
-    Returns:
-        A DataFrame with ``media, track, start, end, source, valid`` and ``p_<label>`` columns; start and end in seconds.
-        Without ``labels`` also a column ``labels`` that names the label set, and NaN in the columns that a set does not have.
-
-    Raises:
-        UsageError: if the folder holds no run or no such label set.
-    """
-    import pandas as pd
-    import pyarrow.parquet as pq
-
-    folder = Path(path)
-    sets = read_info(folder).get("label_sets", {})
-    if labels is not None and labels not in sets:
-        raise UsageError(f"the run {folder} has no label set {labels!r}. {did_you_mean(labels, sets)}")
-    finished = [part_name(record["id"]) for record in _records(folder)]
-    tables = []
-    for name in [labels] if labels is not None else sets:
-        parts = [folder / f"{name}.parquet" / f"{part}.parquet" for part in finished]
-        frames = [pq.ParquetFile(part).read().to_pandas() for part in parts if part.is_file()]
-        columns = [*KEYS, "valid", *(f"p_{label}" for label in sets[name]["labels"])]
-        table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
-        if labels is None:
-            table.insert(5, "labels", name)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*KEYS, "labels", "valid"])
-
-
-def read_info(path: str | Path) -> dict[str, Any]:
-    """What ``run.json`` of a run folder says.
-
-    Raises:
-        UsageError: if the folder holds no run that this version can read.
-    """
-    file = Path(path) / "run.json"
-    try:
-        info = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path} holds no run: there is no {file}; give the folder that affectkit run --out wrote") from None
-    except ValueError as error:
-        raise UsageError(f"{file} is damaged ({error}); run again with --no-resume, or give another folder") from error
-    if info.get("format") != FORMAT:
-        raise UsageError(
-            f"{file} has the format {info.get('format')!r}, this version reads {FORMAT!r}; read it with the version that wrote it"
-        )
-    return info
-
-
-def part_name(media_id: str) -> str:
-    """File name of a medium's part: its id in safe characters, and a digest that keeps different ids apart.
-
-    >>> part_name("day 1/talk")
-    'day_1_talk-47b5c35a'
-    """
-    digest = hashlib.sha256(media_id.encode()).hexdigest()[:8]
-    return f"{re.sub(r'[^A-Za-z0-9.-]', '_', media_id).strip('.')[:80]}-{digest}"
-
-
 def stamp(path: Path) -> list[int]:
     """Size and time of change of a file, or of a folder of frames, by which a resumed run sees that it is the same."""
     try:
@@ -324,12 +265,6 @@ def _public(record: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in record.items() if k not in ("id", "stamp", "embeddings", "tables", "failures")} | {
         "failures": len(record["failures"])
     }
-
-
-def _records(path: Path) -> list[dict[str, Any]]:
-    return [
-        json.loads(file.read_text(encoding="utf-8")) for file in sorted((path / "media").glob("*.json")) if not file.name.startswith(".")
-    ]
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
@@ -377,6 +312,34 @@ def _notes_table(part: Part) -> pa.Table:
 
 def _embeddings_table(part: Part) -> pa.Table:
     return _long_table([(part.media.id, *row) for row in part.embeddings], "name", "vector")
+
+
+def _frames_table(part: Part) -> pa.Table:
+    import pyarrow as pa
+
+    numbers, times = pa.array(part.frame_times.keys(), pa.int32()), pa.array(part.frame_times.values(), pa.float64())
+    return pa.table({"media": pa.array([part.media.id] * len(numbers), pa.string()), "frame": numbers, "time": times})
+
+
+def _subjects_table(part: Part) -> pa.Table:
+    import numpy as np
+    import pyarrow as pa
+
+    height, width = part.media.size or (1, 1)
+    boxes = np.array([subject.box for _, _, subject in part.subjects], dtype=np.float64).reshape(-1, 4) / [width, height, width, height]
+    return pa.table(
+        {
+            "media": pa.array([part.media.id] * len(boxes), pa.string()),
+            "track": pa.array([subject.track for _, _, subject in part.subjects], pa.int32()),
+            "start": pa.array([start for start, _, _ in part.subjects], pa.float64()),
+            "end": pa.array([end for _, end, _ in part.subjects], pa.float64()),
+            "presence": pa.array([subject.presence for _, _, subject in part.subjects], pa.float32()),
+            "x": pa.array((boxes[:, 0] + boxes[:, 2]) / 2, pa.float32()),
+            "y": pa.array((boxes[:, 1] + boxes[:, 3]) / 2, pa.float32()),
+            "width": pa.array(boxes[:, 2] - boxes[:, 0], pa.float32()),
+            "height": pa.array(boxes[:, 3] - boxes[:, 1], pa.float32()),
+        }
+    )
 
 
 def _long_table(rows: Sequence[Sequence[Any]], *columns: str) -> pa.Table:

@@ -12,7 +12,7 @@ from affectkit import results
 from affectkit.api import BASIC7, BASIC8, COMPOUND7, VA, Fusion, Head, LabelSet, Modality, Output, PluginError, Span
 from affectkit.batching import Row
 from affectkit.builtin.mean import Mean
-from affectkit.reader import Window
+from affectkit.clips import Subject, Window
 
 GRID = [(0, (0.0, 4.0)), (1, (2.0, 6.0)), (2, (4.0, 7.0))]
 
@@ -43,7 +43,8 @@ def row(happiness: float, labels: LabelSet = BASIC7, **quality: float) -> Row:
 def findings(tracks: dict[int, tuple[int, ...]], rows: dict[str, dict[tuple[int, float], Row]]) -> results.Findings:
     found = results.Findings(rows=rows)
     for index, span in GRID:
-        found.take(Window(index, Span(*span), tracks.get(index, ()), (), {}))
+        subjects = tuple(Subject(track, 0.9, (8.0, 8.0, 24.0, 24.0)) for track in tracks.get(index, ()))
+        found.take(Window(index, Span(*span), subjects, (), {}))
     return found
 
 

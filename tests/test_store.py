@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from affectkit.api import BASIC8, COMPOUND7, VA, Media, UsageError
 from affectkit.errors import StoreError
-from affectkit.store import Failure, Part, Run, part_name, read_info, read_run
+from affectkit.store import Failure, Part, Run
+from affectkit.tables import part_name, read_info, read_run
 from affectkit.timeline import Timeline
 
 SETTINGS = {"recipe": {"modalities": ["a/b"], "windows": {"step": 2.0}}, "inputs": {}}

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import affectkit
-from affectkit.store import read_info
+from affectkit.tables import read_info
 from affectkit.testing.media import make_video
 
 pytest.importorskip("affectkit_mini", reason="the plugin mini is not installed: pip install -r requirements.txt")
