@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from affectkit.challenges import Asked, Problem, Submitter
 from affectkit.components import (
-    Asked,
     Audio,
     Checkpoint,
     Component,
@@ -15,10 +15,8 @@ from affectkit.components import (
     Modality,
     Needs,
     Output,
-    Problem,
     Provider,
     Sources,
-    Submitter,
     Word,
 )
 from affectkit.errors import AffectKitError, CheckpointError, ConfigError, LabelError, MediaError, PluginError, UsageError

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
 
-from affectkit.components import Checkpoint, Component, Fusion, Head, Modality, Needs, Provider, Scope, Submitter, Unit
+from affectkit.challenges import Submitter
+from affectkit.components import Checkpoint, Component, Fusion, Head, Modality, Needs, Provider, Scope, Unit
 from affectkit.errors import PluginError
 from affectkit.labels import LabelSet
 

@@ -14,7 +14,8 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
-    from affectkit.components import Fusion, Head, Modality, Provider, Submitter
+    from affectkit.challenges import Submitter
+    from affectkit.components import Fusion, Head, Modality, Provider
     from affectkit.media import Media
 
 PROJECT = "affectkit"
