@@ -17,7 +17,7 @@ from affectkit.config import Recipe
 from affectkit.errors import AffectKitError, UsageError, did_you_mean, raise_all
 from affectkit.media import Media, discover
 from affectkit.store import Failure, Run
-from affectkit.tables import read_info, read_run
+from affectkit.tables import read_info, read_run, read_timelines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from affectkit.components import Frames
     from affectkit.engine import Engine, Progress
     from affectkit.plugins import Registry
+    from affectkit.timeline import Timeline
 
 DEFAULT_RECIPE = "mini/mini"
 PACKAGES = ("torch", "av", "opencv-python", "numpy", "pandas", "pyarrow", "pluggy")
@@ -47,11 +48,15 @@ class RunResult:
     analysed: tuple[str, ...]
     skipped: tuple[str, ...]
     failures: tuple[Failure, ...]
-    media: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    media: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
     def read(self, labels: str | None = None) -> pd.DataFrame:
         """The results as a table, as :func:`affectkit.read_run` gives them."""
         return read_run(self.path, labels)
+
+    def timelines(self, labels: str | None = None, source: str | None = None) -> list[Timeline]:
+        """The results as timelines, as :func:`affectkit.read_timelines` gives them."""
+        return read_timelines(self.path, labels, source)
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,20 @@ def run(
     Raises:
         AffectKitError: before the first frame, for anything wrong with recipe, plugins, weights, labels or folder.
         MediaError: the first failure, where ``strict`` is set.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from affectkit.testing.media import make_video, tone
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> clip = make_video(Path(folder.name, "talk.mp4"), seconds=5, fps=5, sound=tone)
+    >>> result = run(clip, Path(folder.name, "out"), plugins="mini/audio", device="cpu")
+    >>> result.analysed, result.failures
+    (('talk',), ())
+    >>> result.read("compound7").shape
+    (2, 13)
+    >>> result.timelines("basic7")
+    [<Timeline of mini/audio in talk, no subject: basic7, 2 windows from 0 to 5 s, 100 % valid>]
+    >>> folder.cleanup()
     """
     from affectkit import plugins as plugin_module
 
