@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from affectkit.cli.new import new
 from affectkit.cli.options import PluginChoice, plugin_options, settings
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def plugins(context: click.Context, plugins: PluginChoice, as_json: bool) -> Non
     settings(context).plugins = plugins  # for list and show
     if context.invoked_subcommand is None:
         _list(plugins, as_json)
+
+
+plugins.add_command(new)
 
 
 @plugins.command("list")
