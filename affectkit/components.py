@@ -61,7 +61,11 @@ class Frames(Sampling):
 
 @dataclass(frozen=True)
 class Audio:
-    """Sound, delivered as ``Clip.audio`` (N,) float32 mono at ``rate`` samples per second."""
+    """Sound, delivered as ``Clip.audio`` (N,) float32 mono.
+
+    Attributes:
+        rate: samples per second.
+    """
 
     rate: int = 16000
 
@@ -77,7 +81,7 @@ class Input:
     Attributes:
         kind: ``"faces"``, ``"transcript"``, ``"description"``, ``"landmarks"``, or a kind of a third party.
         count: crops per window, for ``"faces"`` and kinds made from faces.
-        stride: as in :class:`Sampling`.
+        stride: distance of the crops in native frames, as in :class:`Frames`; only with ``count``.
         fps: crops per second, instead of ``count``.
         size: side of the square crop in pixels.
         margin: share of the box added on each side before the square crop is cut (0.2 adds 20 % of the longer side on each side).
@@ -103,7 +107,13 @@ class Input:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a modality or provider wants to see of a window; the planner unites the needs of all components."""
+    """What a modality or provider wants to see of a window; the planner unites the needs of all components.
+
+    Attributes:
+        frames: whole frames, where it looks at them.
+        audio: sound, where it listens.
+        inputs: what providers make, one per kind.
+    """
 
     frames: Frames | None = None
     audio: Audio | None = None
@@ -151,7 +161,13 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Word:
-    """A word or a subtitle cue: ``text`` between ``start`` and ``end`` in seconds."""
+    """A word or a subtitle cue.
+
+    Attributes:
+        text: what is said.
+        start: seconds at which it begins.
+        end: seconds at which it ends.
+    """
 
     text: str
     start: float

@@ -60,7 +60,12 @@ MEDIA_SUFFIXES = VIDEO_SUFFIXES | SOUND_SUFFIXES | PICTURE_SUFFIXES
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of time, half open: ``start <= t < end``, in seconds. An image has ``start == end == 0``."""
+    """A stretch of time, half open: ``start <= t < end``. An image has ``start == end == 0``.
+
+    Attributes:
+        start: seconds.
+        end: seconds, exclusive.
+    """
 
     start: float
     end: float

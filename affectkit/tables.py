@@ -98,6 +98,9 @@ def read_timelines(path: str | Path, labels: str | None = None, source: str | No
 def read_frames(path: str | Path) -> dict[str, FrameTimes]:
     """When the frames of each finished medium are shown, by media id.
 
+    Args:
+        path: the run folder.
+
     Raises:
         UsageError: if the folder holds no run.
     """
@@ -115,6 +118,9 @@ def read_frames(path: str | Path) -> dict[str, FrameTimes]:
 def read_subjects(path: str | Path) -> pd.DataFrame:
     """Who is seen where in the picture: one row per window and analysed subject.
 
+    Args:
+        path: the run folder.
+
     Returns:
         A DataFrame with ``media``, ``track``, ``start`` and ``end`` in seconds, ``presence`` (sum of the detection scores over the
         number of sampled frames), and the mean box: its centre ``x``, ``y`` and its ``width`` and ``height`` as shares of the picture's width and height.
@@ -128,6 +134,9 @@ def read_subjects(path: str | Path) -> pd.DataFrame:
 
 def read_info(path: str | Path) -> dict[str, Any]:
     """What ``run.json`` of a run folder says.
+
+    Args:
+        path: the run folder.
 
     Raises:
         UsageError: if the folder holds no run that this version can read.
