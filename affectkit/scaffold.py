@@ -63,7 +63,9 @@ class Names:
             raise UsageError(f"{name!r} is affectkit's own name; choose another, for instance my-{name}")
         plain = re.sub("^affectkit[-_]", "", name)
         if plain != name:
-            raise UsageError(f"leave out {name[: -len(plain)]!r}: the plugin {plain} gets the distribution affectkit-{plain.replace('_', '-')}")
+            raise UsageError(
+                f"leave out {name[: -len(plain)]!r}: the plugin {plain} gets the distribution affectkit-{plain.replace('_', '-')}"
+            )
         return cls(name, f"affectkit-{name.replace('_', '-')}", f"affectkit_{name.replace('-', '_')}")
 
 
@@ -222,7 +224,9 @@ def _check_free(names: Names, files: Path | None) -> None:
     same = re.compile(re.sub("[-_]", "[-_]", names.plugin))
     for found in discovery.candidates(files):
         if same.fullmatch(found.name):
-            raise PluginError(f"there is a plugin {found.name} already, of {found.origin}; choose another name, or uninstall {found.distribution}")
+            raise PluginError(
+                f"there is a plugin {found.name} already, of {found.origin}; choose another name, or uninstall {found.distribution}"
+            )
     spec = find_spec(names.package)
     if spec is not None:
         where = spec.origin or next(iter(spec.submodule_search_locations or ()), "somewhere")
