@@ -159,9 +159,9 @@ def _make(recipe: Recipe, registry: Registry, name: str, kind: str, record: dict
     absent = [package for package in component.requires if find_spec(package) is None]
     if absent:
         raise PluginError(f"{name} needs the package {', '.join(absent)}, which is not installed: pip install 'affectkit[all]'")
-    option = "checkpoint" if hasattr(component.options, "checkpoint") else None
     weights = []
     for tag, checkpoint in component.used_checkpoints().items():
+        option = next((field for field in ("checkpoint", tag) if hasattr(component.options, field)), None)
         several = tag if len(component.checkpoints) > 1 else ""
         weights.append(checkpoints.record(checkpoint, checkpoints.resolve(checkpoint, owner=name, tag=several, option=option)))
     record[name] = {"kind": kind, "plugin": entry.plugin, "distribution": entry.distribution, "version": entry.version, "weights": weights}

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, Literal
 
+from affectkit.downloads import HUGGING_FACE, Progress, download
 from affectkit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -27,16 +28,17 @@ if TYPE_CHECKING:
     from affectkit.components import Checkpoint
 
 Kind = Literal["package", "path", "url", "hf"]
-Progress = Callable[[int, int | None], None]
-"""Is told how many bytes have come and how many there are, ``None`` where the server does not say."""
-
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
 NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts keep the tensors of a .pt file
-HUGGING_FACE = "https://huggingface.co"
-CHUNK = 1 << 20  # bytes read at once
-TIMEOUT = 30.0  # seconds without an answer from a server
+MIB = 1 << 20
+UNITS = ("B", "kB", "MB", "GB")
 SHOWN = 5  # keys of one kind named in a message
+OFFLINE = {"AFFECTKIT_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+"""What ``--offline`` sets: nothing is downloaded, by affectkit or by the libraries that a plugin uses."""
+
+RANDOM = "random numbers, for trying only (affectkit weights tiny)"
+"""Stands in files of weights that mean nothing; :func:`is_random` looks for it, and it is their licence in ``run.json``."""
 
 _HF = re.compile(r"hf:(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<file>.+)")
 
@@ -66,9 +68,9 @@ def cache_folder() -> Path:
     return Path(given).expanduser() if given else _user_cache() / "affectkit"
 
 
-def offline() -> bool:
-    """Whether ``AFFECTKIT_OFFLINE`` forbids downloads."""
-    return os.environ.get("AFFECTKIT_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+def offline(variable: str = "AFFECTKIT_OFFLINE") -> bool:
+    """Whether a variable of :data:`OFFLINE` forbids downloads; ``--offline`` sets all of them."""
+    return os.environ.get(variable, "").lower() in ("1", "true", "yes", "on")
 
 
 def address(checkpoint: Checkpoint) -> Address:
@@ -97,8 +99,8 @@ def address(checkpoint: Checkpoint) -> Address:
 
 
 def local(checkpoint: Checkpoint) -> Path | None:
-    """The file on this machine, unchecked; ``None`` where it is not here."""
-    return next((place for place in address(checkpoint).places if place.is_file()), None)
+    """The file (or folder) on this machine, unchecked; ``None`` where it is not here."""
+    return next((place for place in address(checkpoint).places if place.exists()), None)
 
 
 def resolve(
@@ -126,7 +128,7 @@ def resolve(
     found = address(checkpoint)
     damaged = None
     for place in found.places:
-        if not place.is_file():
+        if not place.exists():
             continue
         digest = sha256(place)
         if checkpoint.sha256 is None or digest == checkpoint.sha256:
@@ -149,18 +151,51 @@ def record(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
         "uri": checkpoint.uri,
         "file": path.name,
         "sha256": sha256(path),
-        "licence": checkpoint.licence,
+        "licence": RANDOM if is_random(path) else checkpoint.licence,
         "source": checkpoint.source,
-        "bytes": path.stat().st_size,
+        "bytes": size(path),
     }
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return sum(file.stat().st_size for file in _files(path))
+
+
+def readable(count: int) -> str:
+    """A number of bytes as one reads it, in powers of 1000.
+
+    >>> readable(145_262_807)
+    '145 MB'
+    """
+    number = float(count)
+    for unit in UNITS:
+        if number < 1000 or unit == UNITS[-1]:
+            break
+        number /= 1000
+    return f"{number:.0f} {unit}" if number >= 10 or unit == "B" else f"{number:.1f} {unit}"
+
+
+def is_random(path: Path) -> bool:
+    """Whether weights are random numbers that ``affectkit weights tiny`` wrote: :data:`RANDOM` stands near the beginning of a file."""
+    for file in _files(path):
+        with suppress(OSError), file.open("rb") as opened:
+            if RANDOM.encode() in opened.read(MIB):
+                return True
+    return False
 
 
 def sha256(path: Path) -> str:
     """Digest of a file, computed once per process as long as its size and time of change stay the same.
 
+    Of a folder, it is the digest of the names and digests of the files in it.
+
     Raises:
         CheckpointError: where it cannot be read.
     """
+    if path.is_dir():
+        names = [f"{sha256(file)} {file.relative_to(path).as_posix()}\n" for file in _files(path)]
+        return hashlib.sha256("".join(names).encode()).hexdigest()
     try:
         stat = path.stat()
         return _digest(path, stat.st_size, stat.st_mtime_ns)
@@ -210,8 +245,38 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
 
     # Clones, because safetensors refuses tensors that share memory (tied weights).
     content = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, dict(metadata or {}))
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(content)
+
+
+def save_torch(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a ``.pt`` file in one step, for formats that are not safetensors.
+
+    Args:
+        path: the file.
+        content: tensors, numbers and text, nothing else.
+
+    Raises:
+        CheckpointError: where it cannot be written.
+    """
+    import torch
+
+    with replacing(path) as file:
+        torch.save(dict(content), file)
+
+
+def random_state(make: Callable[[], torch.nn.Module], seed: int = 0) -> dict[str, torch.Tensor]:
+    """The state of a network with the random numbers that it begins with; no other random numbers change.
+
+    Args:
+        make: makes the network.
+        seed: the same seed gives the same numbers.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make().state_dict()
 
 
 def load_strict(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
@@ -296,11 +361,13 @@ def _fetch(checkpoint: Checkpoint, found: Address, owner: str, progress: Progres
     if target is None:
         raise CheckpointError(f"{_for(owner)}there is nothing to download for {checkpoint.uri}")
     if offline():
-        raise CheckpointError(f"{_for(owner)}AFFECTKIT_OFFLINE is set, so {found.name} is not downloaded. {by_hand}")
-    if found.kind == "hf" and os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        raise CheckpointError(
+            f"{_for(owner)}--offline or AFFECTKIT_OFFLINE forbids downloads, so {found.name} is not downloaded. {by_hand}"
+        )
+    if found.kind == "hf" and offline("HF_HUB_OFFLINE"):
         raise CheckpointError(f"{_for(owner)}HF_HUB_OFFLINE is set, so {found.name} is not downloaded. {by_hand}")
-    with _replacing(target) as file:
-        digest = _download(found.url, file, progress, f"{_for(owner)}{found.name} could not be downloaded", by_hand)
+    with replacing(target) as file:
+        digest = download(found.url, file, progress, f"{_for(owner)}{found.name} could not be downloaded", by_hand)
         if checkpoint.sha256 is not None and digest != checkpoint.sha256:
             raise CheckpointError(
                 f"{_for(owner)}what came from {found.url} is not {found.name}: its sha256 is {digest}, expected {checkpoint.sha256}. "
@@ -309,46 +376,8 @@ def _fetch(checkpoint: Checkpoint, found: Address, owner: str, progress: Progres
     return target
 
 
-def _download(url: str, file: IO[bytes], progress: Progress | None, failed: str, by_hand: str) -> str:
-    """Copies a URL into a file and gives its sha256."""
-    from http.client import HTTPException
-    from urllib.error import HTTPError
-    from urllib.request import Request, urlopen
-
-    digest = hashlib.sha256()
-    received = 0
-    request = Request(url, headers={"User-Agent": "affectkit"})
-    if url.startswith(f"{HUGGING_FACE}/") and (token := os.environ.get("HF_TOKEN")):
-        request.add_unredirected_header("Authorization", f"Bearer {token}")  # the files themselves come from other hosts
-    try:
-        with urlopen(request, timeout=TIMEOUT) as answer:
-            length = answer.headers.get("Content-Length")
-            total = int(length) if length else None
-            while chunk := answer.read(CHUNK):
-                received += len(chunk)
-                digest.update(chunk)
-                _write(file, chunk)
-                if progress:
-                    progress(received, total)
-    except HTTPError as error:
-        terms = " Accept its terms there and set HF_TOKEN." if error.code in (401, 403) and url.startswith(HUGGING_FACE) else ""
-        raise CheckpointError(f"{failed}: {url} answered {error.code} {error.reason}.{terms} {by_hand}") from None
-    except (OSError, HTTPException, ValueError) as error:
-        raise CheckpointError(f"{failed}: {getattr(error, 'reason', None) or error} ({url}). {by_hand}") from None
-    if total is not None and received != total:
-        raise CheckpointError(f"{failed}: the connection ended after {received} of {total} bytes. Try again. {by_hand}")
-    return digest.hexdigest()
-
-
-def _write(file: IO[bytes], chunk: bytes) -> None:
-    try:
-        file.write(chunk)
-    except OSError as error:  # apart from errors of the network, which are OSErrors too
-        raise CheckpointError(f"{file.name} cannot be written: {error.strerror}; nothing was kept") from None
-
-
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file under a temporary name, renamed to ``path`` where all went well and removed where it did not."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -406,9 +435,14 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 def _digest(path: Path, size: int, changed: int) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
+        while chunk := file.read(MIB):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    """A file itself, or the files in a folder, sorted."""
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 def _for(owner: str) -> str:
@@ -424,6 +458,8 @@ def _remedy(found: Address, owner: str, tag: str, option: str | None) -> str:
         return f"Give the right file with {give}" if give else "Give the right file"
     wanted = f"{owner}:{tag}" if tag else owner
     get = f"Get them with 'affectkit weights fetch {wanted}'" if owner else f"Download them from {found.url} to {found.target}"
+    if owner and offline():
+        get += f" where there is a network and downloads are allowed, or put {found.url} at {found.target}"
     return f"{get}{f', or give a local file: {give}' if give else ''}"
 
 

@@ -88,6 +88,23 @@ class PFSA(Head):
         self._prototypes = found.prototypes.to(device)
         self.embedding_from = found.embedding
 
+    def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
+        """Random prototypes for the embedding of those that the recipe names, whose name and size only their file knows."""
+        import torch
+
+        from affectkit.checkpoints import RANDOM
+
+        if not self.options.checkpoint:
+            raise CheckpointError(
+                f"{self.id} has random prototypes only in the shape of real ones, and the recipe names no file of them; "
+                "give components.core/pfsa.checkpoint"
+            )
+        real = load_pfsa(self.weights())
+        numbers = torch.randn(real.prototypes.shape, generator=torch.Generator().manual_seed(0))
+        path = folder / "pfsa.safetensors"
+        save_pfsa(path, numbers, real.embedding, {"licence": RANDOM, "source": "affectkit weights tiny"})
+        return path
+
     def convert(self, fused: Output, sources: Sources) -> Output:
         """Values (N, 7); NaN where there is no embedding.
 

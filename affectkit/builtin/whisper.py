@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -35,7 +36,7 @@ LONGEST_PHRASE = 12  # words of a phrase whose repetitions are looked for
 MOST_REPEATS = 3  # a phrase said more often than this in a row is a loop of the decoder ("no, no, no" is speech)
 
 
-def _published(tag: str, digest: str) -> Checkpoint:
+def _published(tag: str, digest: str, size: int) -> Checkpoint:
     """A checkpoint as OpenAI publishes it; whisper itself keeps its downloads under ``~/.cache/whisper``."""
     return Checkpoint(
         uri=f"https://openaipublic.azureedge.net/main/whisper/models/{digest}/{tag}.pt",
@@ -43,22 +44,23 @@ def _published(tag: str, digest: str) -> Checkpoint:
         licence="MIT",
         source="https://github.com/openai/whisper",
         also=(f"~/.cache/whisper/{tag}.pt",),
+        size=size,
     )
 
 
 CHECKPOINTS = {
-    tag: _published(tag, digest)
-    for tag, digest in {
-        "tiny.en": "d3dd57d32accea0b295c96e26691aa14d8822fac7d9d27d5dc00b4ca2826dd03",
-        "tiny": "65147644a518d12f04e32d6f3b26facc3f8dd46e5390956a9424a650c0ce22b9",
-        "base.en": "25a8566e1d0c1e2231d1c762132cd20e0f96a85d16145c3a00adf5d1ac670ead",
-        "base": "ed3a0b6b1c0edf879ad9b11b1af5a0e6ab5db9205f891f668f8b0e6c6326e34e",
-        "small.en": "f953ad0fd29cacd07d5a9eda5624af0f6bcf2258be67c92b79389873d91e0872",
-        "small": "9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794",
-        "medium.en": "d7440d1dc186f76616474e0ff0b3b6b879abc9d1a4926b7adfa41db2d497ab4f",
-        "medium": "345ae4da62f9b3d59415adc60127b97c714f32e89e936602e85993674d08dcb1",
-        "large-v3": "e5b1a55b89c1367dacf97e3e19bfd829a01529dbfdeefa8caeb59b3f1b81dadb",
-        "large-v3-turbo": "aff26ae408abcba5fbf8813c21e62b0941638c5f6eebfb145be0c9839262a19a",
+    tag: _published(tag, digest, size)
+    for tag, (digest, size) in {
+        "tiny.en": ("d3dd57d32accea0b295c96e26691aa14d8822fac7d9d27d5dc00b4ca2826dd03", 75_571_315),
+        "tiny": ("65147644a518d12f04e32d6f3b26facc3f8dd46e5390956a9424a650c0ce22b9", 75_572_083),
+        "base.en": ("25a8566e1d0c1e2231d1c762132cd20e0f96a85d16145c3a00adf5d1ac670ead", 145_261_783),
+        "base": ("ed3a0b6b1c0edf879ad9b11b1af5a0e6ab5db9205f891f668f8b0e6c6326e34e", 145_262_807),
+        "small.en": ("f953ad0fd29cacd07d5a9eda5624af0f6bcf2258be67c92b79389873d91e0872", 483_615_683),
+        "small": ("9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794", 483_617_219),
+        "medium.en": ("d7440d1dc186f76616474e0ff0b3b6b879abc9d1a4926b7adfa41db2d497ab4f", 1_528_006_491),
+        "medium": ("345ae4da62f9b3d59415adc60127b97c714f32e89e936602e85993674d08dcb1", 1_528_008_539),
+        "large-v3": ("e5b1a55b89c1367dacf97e3e19bfd829a01529dbfdeefa8caeb59b3f1b81dadb", 3_087_371_615),
+        "large-v3-turbo": ("aff26ae408abcba5fbf8813c21e62b0941638c5f6eebfb145be0c9839262a19a", 1_617_941_637),
     }.items()
 }
 
@@ -125,6 +127,23 @@ class Whisper(Provider):
     def provide(self, clips: Sequence[Clip]) -> Sequence[Evidence]:
         """The words of each piece of sound: ``text``, ``words`` with times of the medium, and in ``quality`` their number and mean probability."""
         return [self._transcribe(clip) for clip in clips]
+
+    def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
+        """A file in openai-whisper's format with the vocabulary of the published model and few, narrow layers: it hears nonsense."""
+        from dataclasses import asdict
+
+        if find_spec("whisper") is None:
+            raise CheckpointError(f"{self.id} needs the package whisper, which is not installed: pip install 'affectkit[whisper]'")
+        from whisper.model import ModelDimensions
+        from whisper.model import Whisper as Network
+
+        mels, vocabulary = (128, 51866) if tag.startswith("large-v3") else (80, 51864 if tag.endswith(".en") else 51865)
+        # The encoder always looks at 30 s (1500 steps). Half of the decoder's context bounds the words that it makes up of them.
+        dims = ModelDimensions(mels, 1500, 16, 2, 1, vocabulary, 32, 16, 2, 2)
+        state = {key: value.half() for key, value in checkpoints.random_state(lambda: _stirred(Network(dims))).items()}
+        path = folder / (f"{tag}.pt" if tag in CHECKPOINTS else "random.pt")
+        checkpoints.save_torch(path, {"dims": asdict(dims), "licence": checkpoints.RANDOM, "model_state_dict": state})
+        return path
 
     def _transcribe(self, clip: Clip) -> Evidence:
         if self._model is None:
@@ -233,6 +252,13 @@ def _read(path: Path, device: torch.device) -> Any:
     if heads is not None:  # which attention heads follow time; known for the published models, all of the later layers otherwise
         model.set_alignment_heads(heads)
     return model.eval()
+
+
+def _stirred(network: torch.nn.Module) -> torch.nn.Module:
+    """The same network with larger numbers in all of its parameters: some are made without any value at all."""
+    for parameter in network.parameters():
+        parameter.data.normal_(std=0.1)
+    return network
 
 
 def _language(wanted: str, multilingual: bool, path: Path) -> str | None:

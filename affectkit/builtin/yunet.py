@@ -12,6 +12,8 @@ from affectkit.api import Checkpoint, CheckpointError, Clip, ConfigError, Eviden
 from affectkit.detections import Detections
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
 LANDMARKS = ("right_eye", "left_eye", "nose", "right_mouth_corner", "left_mouth_corner")
@@ -79,6 +81,14 @@ class YuNet(Provider):
                 f"core/yunet: {path} is not a network that OpenCV {cv2.__version__} can read ({str(error.err).strip() or error}); "
                 "give YuNet's ONNX file as the option checkpoint"
             ) from None
+
+    def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
+        """There is none: nothing that affectkit depends on writes ONNX."""
+        raise CheckpointError(
+            f"{self.id} has no random weights: they would be an ONNX file, and nothing that affectkit is installed with writes one. "
+            "To try a run without downloads, take core/haar, which needs no file; else get the real one with "
+            "'affectkit weights fetch core/yunet'"
+        )
 
     def provide(self, clips: Sequence[Clip]) -> list[Evidence]:
         """Boxes (K, 4), scores (K,) and landmarks (K, 5, 2) of each clip's one frame."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from traceback import extract_tb, print_exception
@@ -17,10 +18,11 @@ from typing import Any
 import click
 
 import affectkit
-from affectkit.cli.options import PluginChoice, Settings, block_option, debug_option, folder_option, settings
+from affectkit.checkpoints import OFFLINE, offline
+from affectkit.cli.options import PluginChoice, Settings, block_option, debug_option, folder_option, offline_option, settings
 from affectkit.errors import AffectKitError, MediaError, Problems, StoreError, did_you_mean
 
-COMMANDS = ("run", "demo", "plugins", "recipes", "weights")
+COMMANDS = ("run", "demo", "plugins", "recipes", "weights", "doctor")
 """The commands of affectkit itself, in the order of ``--help``: each is the function of its name in the module of its name."""
 
 
@@ -52,7 +54,7 @@ class Program(click.Group):
         else:
             command = settings(ctx).plugins.registry.commands().get(cmd_name)
         if command is not None:
-            _add_debug(command)
+            _add_shared(command)
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
@@ -74,21 +76,22 @@ class Program(click.Group):
     ) -> Any:
         """Runs a command and ends the process with its exit status; every error is shown here and nowhere else."""
         own = extra.setdefault("obj", Settings())
-        if not standalone_mode:
-            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads sleep while they wait: the readers need the cores
-        try:
-            result = super().main(args, prog_name or "affectkit", complete_var, standalone_mode=False, **extra)
-            status = result if isinstance(result, int) and not isinstance(result, bool) else 0
-        except (click.Abort, KeyboardInterrupt) as stop:
-            status = _show_stop(stop)
-        except click.ClickException as error:
-            error.show()
-            status = error.exit_code
-        except Exception as error:
-            if own.debug:
-                print_exception(error)
-            status = _show(error, own.debug)
+        with _own_environment():
+            if not standalone_mode:
+                return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads sleep while they wait: the readers need the cores
+            try:
+                result = super().main(args, prog_name or "affectkit", complete_var, standalone_mode=False, **extra)
+                status = result if isinstance(result, int) and not isinstance(result, bool) else 0
+            except (click.Abort, KeyboardInterrupt) as stop:
+                status = _show_stop(stop)
+            except click.ClickException as error:
+                error.show()
+                status = error.exit_code
+            except Exception as error:
+                if own.debug:
+                    print_exception(error)
+                status = _show(error, own.debug)
         sys.exit(status)
 
 
@@ -118,12 +121,30 @@ def _show_stop(stop: BaseException) -> int:
     return 1
 
 
-def _add_debug(command: click.Command) -> None:
-    if not any("--debug" in parameter.opts for parameter in command.params):
-        command.params.append(debug_option())
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """Nothing is downloaded by libraries either where ``AFFECTKIT_OFFLINE`` is set; what that or ``--offline`` sets holds for this call only."""
+    before = {name: os.environ.get(name) for name in OFFLINE}
+    if offline():
+        os.environ.update(OFFLINE)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _add_shared(command: click.Command) -> None:
+    """Gives a command, and those below it, the options that every command has."""
+    for option in (offline_option(), debug_option()):
+        if not any(option.opts[0] in parameter.opts for parameter in command.params):
+            command.params.append(option)
     if isinstance(command, click.Group):
         for member in command.commands.values():
-            _add_debug(member)
+            _add_shared(member)
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -134,7 +155,7 @@ def cli() -> None:
     """From a video to basic and compound expressions."""
 
 
-cli.params.append(debug_option())
+cli.params += [offline_option(), debug_option()]
 
 
 def main() -> None:

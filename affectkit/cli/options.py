@@ -9,12 +9,13 @@ A command that uses plugins is written so::
         registry = plugins.registry  # plugins are imported here, once
         ids = plugins.modalities()  # of --plugins or AFFECTKIT_PLUGINS, None where neither says anything
 
-``-p no:NAME`` and ``--plugins-dir`` may stand before the command or after it, and ``--debug`` as well. A command returns its
+``-p no:NAME`` and ``--plugins-dir`` may stand before the command or after it, and ``--debug`` and ``--offline`` as well. A command returns its
 exit status, or nothing for 0; errors are raised and shown in one place, :mod:`affectkit.cli`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
@@ -86,6 +87,13 @@ def _blocked(context: click.Context, parameter: click.Parameter, values: tuple[s
     return tuple(value.removeprefix("no:") for value in values)
 
 
+def _forbid_downloads(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        from affectkit.checkpoints import OFFLINE
+
+        os.environ.update(OFFLINE)  # until the program ends: affectkit.cli puts back what was there
+
+
 def _keep_debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value:
         settings(context).debug = True
@@ -106,6 +114,12 @@ def debug_option() -> click.Option:
     """The option ``--debug``; every command has it."""
     words = "Show the traceback of an error."
     return click.Option(["--debug"], is_flag=True, is_eager=True, expose_value=False, callback=_keep_debug, help=words)
+
+
+def offline_option() -> click.Option:
+    """The option ``--offline``; every command has it. It acts as it is read, before anything is imported that may download."""
+    words = "Download nothing, as with AFFECTKIT_OFFLINE=1."
+    return click.Option(["--offline"], is_flag=True, is_eager=True, expose_value=False, callback=_forbid_downloads, help=words)
 
 
 def plugin_options(*, select: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

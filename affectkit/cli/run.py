@@ -105,7 +105,16 @@ def execute(session: Session, paths: tuple[Path, ...], out: Path, execution: Exe
         click.echo(json.dumps(_summary(result), indent=2, ensure_ascii=False, default=str))
     else:
         _show(result, session)
+    if random := _random_weights(session):
+        click.echo(f"Random weights, so this run says nothing that is true: {', '.join(random)} (affectkit weights tiny)", err=True)
     return 1 if result.failures else 0
+
+
+def _random_weights(session: Session) -> list[str]:
+    """Ids of the components whose weights are random numbers."""
+    from affectkit.checkpoints import RANDOM
+
+    return [name for name, record in session.assembly.record.items() if any(w["licence"] == RANDOM for w in record["weights"])]
 
 
 @contextmanager

@@ -1,41 +1,26 @@
-"""``affectkit weights``: which weights there are, under which licence, whether they are here, and getting them."""
+"""``affectkit weights``: which weights there are, under which licence, whether they are here, getting them, and random ones."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from affectkit.cli.options import PluginChoice, plugin_options, settings
-from affectkit.errors import AffectKitError, CheckpointError, PluginError, UsageError, did_you_mean, raise_all
+from affectkit.errors import AffectKitError, CheckpointError, raise_all
 
 if TYPE_CHECKING:
-    from affectkit.checkpoints import Progress
     from affectkit.components import Checkpoint
-    from affectkit.plugins import Entry, Registry
+    from affectkit.downloads import Progress
+    from affectkit.inventory import Record
 
-UNITS = ("B", "kB", "MB", "GB")
-
-
-@dataclass(frozen=True)
-class Record:
-    """One checkpoint of a component; ``default`` where the component uses it unless told otherwise."""
-
-    component: str
-    tag: str
-    checkpoint: Checkpoint
-    default: bool
-
-    @property
-    def name(self) -> str:
-        """What ``weights fetch`` takes."""
-        return f"{self.component}:{self.tag}"
-
+HEADINGS = ("weights", "size", "state", "sha256", "licence", "from")
+DIGITS = 8  # of a digest that are shown
+LONGEST = 20  # characters of licence and origin that are shown, so that a line has at most 100
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 names_argument = click.argument("names", nargs=-1, metavar="[ID]...")
@@ -45,7 +30,7 @@ names_argument = click.argument("names", nargs=-1, metavar="[ID]...")
 @plugin_options()
 @click.pass_context
 def weights(context: click.Context, plugins: PluginChoice) -> None:
-    """List, get and check the weights of components.
+    """List, get, check and try the weights of components.
 
     An ID is a plugin (mini), a component (core/whisper), or one checkpoint of a component (core/whisper:small).
     """
@@ -57,18 +42,21 @@ def weights(context: click.Context, plugins: PluginChoice) -> None:
 @json_option
 @plugin_options()
 def list_command(plugins: PluginChoice, names: tuple[str, ...], as_json: bool) -> None:
-    """List weights: component and tag, file, size, licence, and whether they are here."""
+    """List weights: component and tag, size, whether they are here, digest, licence, and where they come from."""
+    from affectkit.inventory import select
+
     told = [_told(record) for record in select(plugins.registry, names, every=True)]
     if as_json:
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return
-    _print_table(
-        [(item["name"] + ("*" if item["default"] else ""), item["file"], item["size"], item["licence"], item["state"]) for item in told]
-    )
-    if told:
-        click.echo("* used unless the recipe chooses another. To get one: affectkit weights fetch ID", err=True)
-    else:
+    if not told:
         click.echo("No component has weights of its own.", err=True)
+        return
+    _print_table([HEADINGS, *map(_row, told)])
+    click.echo("* used unless the recipe chooses another. To get one: affectkit weights fetch ID. Paths and all else: --json", err=True)
+    for item in told:
+        if item["problem"]:
+            click.echo(f"{item['name']}: {item['problem']}", err=True)
 
 
 @weights.command("fetch")
@@ -81,6 +69,7 @@ def fetch_command(plugins: PluginChoice, names: tuple[str, ...], every: bool) ->
     An ID is a plugin (mini), a component (core/whisper), or one checkpoint of a component (core/whisper:small).
     """
     from affectkit import checkpoints
+    from affectkit.inventory import select
 
     problems: list[AffectKitError] = []
     found = select(plugins.registry, names, every=every)
@@ -94,7 +83,7 @@ def fetch_command(plugins: PluginChoice, names: tuple[str, ...], every: bool) ->
         except CheckpointError as error:
             problems.append(error)
             continue
-        came = "is here" if path == before else f"downloaded ({_size(path)})"
+        came = "is here" if path == before else f"downloaded ({checkpoints.readable(checkpoints.size(path))})"
         click.echo(f"{record.name}: {came}: {path}\n  licence {record.checkpoint.licence}{_source(record.checkpoint)}")
     raise_all(problems)
 
@@ -105,6 +94,7 @@ def fetch_command(plugins: PluginChoice, names: tuple[str, ...], every: bool) ->
 def verify_command(plugins: PluginChoice, names: tuple[str, ...]) -> None:
     """Compare the digests of the weights that are here with those that were published."""
     from affectkit import checkpoints
+    from affectkit.inventory import select
 
     problems: list[AffectKitError] = []
     rows = []
@@ -117,102 +107,86 @@ def verify_command(plugins: PluginChoice, names: tuple[str, ...]) -> None:
             problems.append(error)
             rows.append((record.name, "damaged", ""))
             continue
-        rows.append((record.name, "ok" if record.checkpoint.sha256 else "no digest published", str(path)))
+        random = checkpoints.is_random(path)
+        rows.append((record.name, "random" if random else "ok" if record.checkpoint.sha256 else "no digest published", str(path)))
     _print_table(rows)
     if not rows:
         click.echo("None of these weights is here.", err=True)
     raise_all(problems)
 
 
-def select(registry: Registry, names: Sequence[str], every: bool) -> list[Record]:
-    """The checkpoints that names stand for, each once; all there are where no name is given.
+@weights.command("tiny")
+@names_argument
+@click.option("--out", type=click.Path(path_type=Path), default="affectkit-tiny", show_default=True, help="Folder for weights and recipe.")
+@click.option("--recipe", default="mini/mini", show_default=True, help="Recipe that tiny.yaml builds on, by name or file.")
+@plugin_options()
+def tiny_command(plugins: PluginChoice, names: tuple[str, ...], out: Path, recipe: str) -> None:
+    """Write small random weights in the real formats, and a recipe that uses them.
 
-    Args:
-        registry: the plugins.
-        names: plugins, components, or ``component:tag``.
-        every: whether a plugin or component stands for all its checkpoints, or for those that it uses unless told otherwise.
-
-    Raises:
-        PluginError: where a plugin or component is unknown, broken or blocked.
-        UsageError: where a component has no such tag.
-        Problems: where there are several of them.
+    With them anyone can try the whole tool without a download; what such a run says means nothing. Without an ID they are written for
+    all that the recipe names.
     """
-    problems: list[AffectKitError] = []
-    found: dict[str, Record] = {}
-    for name in names or [entry.id for entry in registry.entries()]:
-        id, colon, tag = name.partition(":")
-        try:
-            entries = [registry.get(id)] if "/" in id else _of_plugin(registry, id)
-            chosen = [record for entry in entries for record in records(entry)]
-        except AffectKitError as error:
-            problems.append(error)
-            continue
-        if colon:
-            tags = [record.tag for record in chosen]
-            if tag not in tags:
-                problems.append(UsageError(f"{id} has no checkpoint {tag!r}. {did_you_mean(tag, tags)}"))
-            chosen = [record for record in chosen if record.tag == tag]
-        elif not every:
-            chosen = [record for record in chosen if record.default]
-        found |= {record.name: record for record in chosen}
-    raise_all(problems)
-    return list(found.values())
+    from affectkit import checkpoints
+    from affectkit.tiny import write
 
-
-def records(entry: Entry) -> list[Record]:
-    """The checkpoints of a component, those that it uses with its default options marked."""
-    try:
-        component = entry.cls()
-        used, known = component.used_checkpoints(), component.checkpoints
-    except (AffectKitError, TypeError):  # it has options without defaults, so nothing is used by default
-        used, known = {}, entry.cls.checkpoints if isinstance(entry.cls.checkpoints, Mapping) else {}
-    return [Record(entry.id, tag, checkpoint, tag in used) for tag, checkpoint in known.items()]
-
-
-def _of_plugin(registry: Registry, name: str) -> list[Entry]:
-    plugin = registry.plugin(name)
-    if plugin.state != "ok":
-        raise PluginError(f"plugin {name} is {plugin.state}; affectkit plugins show {name} says why")
-    return list(plugin.components)
+    done = write(plugins.registry, recipe, names, out)
+    _print_table(
+        [(f"{item.component}:{item.tag}", checkpoints.readable(checkpoints.size(item.path)), str(item.path)) for item in done.written]
+    )
+    for component, reason in done.left_out.items():
+        click.echo(f"{component} is as in {recipe}: {reason}", err=True)
+    click.echo(f"Random numbers: what a run with them says means nothing. To try it:\naffectkit run --recipe {done.recipe} VIDEO")
 
 
 def _told(record: Record) -> dict[str, Any]:
+    """A record as plain data."""
     from affectkit import checkpoints
+    from affectkit.inventory import find
 
-    path, name, state = None, Path(record.checkpoint.uri).name, "not here"
-    try:
-        name = checkpoints.address(record.checkpoint).name
-        path = checkpoints.local(record.checkpoint)
-    except CheckpointError as error:
-        state = str(error)
+    found = find(record)
+    uri = record.checkpoint.uri
     return {
         "name": record.name,
         "component": record.component,
         "tag": record.tag,
         "default": record.default,
-        "file": name,
-        "size": "-" if path is None else _size(path),
-        "licence": record.checkpoint.licence,
-        "state": state if path is None else "here",
-        "path": None if path is None else str(path),
-        "uri": record.checkpoint.uri,
+        "file": found.path.name if found.path else uri.rstrip("/").rpartition("/")[2],
+        "size": found.size,
+        "licence": checkpoints.RANDOM if found.path and checkpoints.is_random(found.path) else record.checkpoint.licence,
+        "state": found.state,
+        "problem": found.problem or None,
+        "path": None if found.path is None else str(found.path),
+        "uri": uri,
         "sha256": record.checkpoint.sha256,
         "source": record.checkpoint.source,
     }
 
 
+def _row(told: dict[str, Any]) -> tuple[str, ...]:
+    from affectkit import checkpoints
+
+    name = told["name"] + ("*" if told["default"] else "")
+    digest = told["sha256"][:DIGITS] if told["sha256"] else "-"
+    size = "-" if told["size"] is None else checkpoints.readable(told["size"])
+    return (name, size, told["state"], digest, _short(told["licence"]), _short(_host(told["uri"])))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3].rstrip()}..."
+
+
+def _host(uri: str) -> str:
+    """Where a URI leads, in a word or two: package, host, repository, or a file."""
+    scheme, _, rest = uri.partition(":")
+    if scheme in ("https", "http"):
+        return rest.removeprefix("//").partition("/")[0]
+    if scheme == "package":
+        return rest.partition("/")[0]
+    return "/".join(uri.split("/")[:2]) if scheme == "hf" else "a file"
+
+
 def _source(checkpoint: Checkpoint) -> str:
     return f", {checkpoint.source}" if checkpoint.source else ""
-
-
-def _size(path: Path) -> str:
-    """Size of a file as one reads it, in powers of 1000."""
-    size = float(path.stat().st_size)
-    for unit in UNITS:
-        if size < 1000 or unit == UNITS[-1]:
-            break
-        size /= 1000
-    return f"{size:.0f} {unit}" if size >= 10 or unit == "B" else f"{size:.1f} {unit}"
 
 
 def _print_table(rows: Sequence[tuple[str, ...]]) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from affectkit.api import BASIC7, Audio, Clip, Modality, Needs, Output
-from affectkit_mini.records import checkpoint, load_network
+from affectkit_mini.records import checkpoint, load_network, write_random
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
 
@@ -47,6 +49,12 @@ class AudioEmotion(Modality):
         self._net = AudioNet()
         self._temperature = float(load_network(self._net, self.weights())["temperature"])
         self._net.to(device)
+
+    def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
+        """The network with random numbers."""
+        from affectkit_mini.networks import AudioNet
+
+        return write_random(folder / "audio.safetensors", AudioNet, temperature=1.0)
 
     def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:
         import torch

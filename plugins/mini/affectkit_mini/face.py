@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from affectkit.api import BASIC7, Clip, Evidence, Input, Modality, Needs, Output
-from affectkit_mini.records import checkpoint, load_network
+from affectkit_mini.records import checkpoint, load_network, write_random
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
 SIDE = 48  # pixels; FER2013's pictures are the box of a face detector, so no margin is added
@@ -81,6 +83,12 @@ class FaceStatic(Modality):
         self._temperature = float(load_network(self._net, self.weights())["temperature"])
         self._net.to(device)
 
+    def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
+        """The network with random numbers."""
+        from affectkit_mini.networks import FaceNet
+
+        return write_random(folder / "face_static.safetensors", FaceNet, temperature=1.0)
+
     def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:
         faces = _found(clip)
         return None if faces is None else _tensors(faces)
@@ -104,9 +112,13 @@ class FaceDynamicOptions:
 
     Attributes:
         least: pictures of the face that a window must hold; a still says nothing about a motion.
+        backbone: path of a file that ``train_face_static.py`` wrote, instead of the one in this package.
+        head: path of a file that ``train_face_dynamic.py`` wrote, instead of the one in this package.
     """
 
     least: int = 2
+    backbone: str | None = None
+    head: str | None = None
 
 
 class FaceDynamic(Modality):
@@ -129,10 +141,17 @@ class FaceDynamic(Modality):
         from affectkit_mini.networks import FaceDynamics, FaceNet
 
         self._net, self._head = FaceNet(), FaceDynamics()
-        load_network(self._net, resolve(self.checkpoints["backbone"]))
-        self._temperature = float(load_network(self._head, resolve(self.checkpoints["head"]))["temperature"])
+        used = {tag: resolve(found, owner=self.id, tag=tag, option=tag) for tag, found in self.used_checkpoints().items()}
+        load_network(self._net, used["backbone"])
+        self._temperature = float(load_network(self._head, used["head"])["temperature"])
         self._net.to(device)
         self._head.to(device)
+
+    def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
+        """The network of faces, or the recurrent one, with random numbers."""
+        from affectkit_mini.networks import FaceDynamics, FaceNet
+
+        return write_random(folder / f"{tag}.safetensors", FaceNet if tag == "backbone" else FaceDynamics, temperature=1.0)
 
     def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:
         faces = _found(clip)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from affectkit.api import BASIC7, Clip, Input, LabelSet, Modality, Needs, Output
-from affectkit_mini.records import checkpoint, load_network
+from affectkit_mini.records import checkpoint, load_network, write_random
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
 MENTIONED7 = LabelSet("mentioned7", BASIC7.labels, kind="multilabel")
@@ -50,6 +52,11 @@ class _Language(Modality):
         self._settings = load_network(self._head, self.weights())
         self._head.to(device)
         self._sentences = load_sentence_model(device)
+
+    def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
+        """The head with random numbers; the sentence model stays the real one."""
+        even = {"temperature": 1.0, "exponent": 1.0, "thresholds": [0.5] * len(BASIC7)}
+        return write_random(folder / f"{self.name}.safetensors", self._network, **even)
 
     @abstractmethod
     def _network(self) -> torch.nn.Module:

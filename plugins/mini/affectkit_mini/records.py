@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,3 +63,18 @@ def read_settings(path: Path) -> Mapping[str, Any]:
     if tuple(settings["labels"]) != BASIC7.labels:
         raise CheckpointError(f"{path} gives the labels {settings['labels']}, expected {list(BASIC7.labels)}")
     return settings
+
+
+def write_random(path: Path, make: Callable[[], torch.nn.Module], **settings: Any) -> Path:
+    """Writes a file that :func:`load_network` reads, with random numbers that mean nothing.
+
+    Args:
+        path: the file.
+        make: makes the network without its weights.
+        **settings: those that its component reads beside the labels.
+    """
+    from affectkit import checkpoints
+
+    header = {"settings": json.dumps({"labels": BASIC7.labels, **settings}), "licence": checkpoints.RANDOM}
+    checkpoints.save_tensors(path, checkpoints.random_state(make), header)
+    return path
