@@ -1,0 +1,289 @@
+"""Checks that every kind of component has to pass: declaration, light import, loading, and what it must leave alone."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from affectkit import contract
+from affectkit.errors import PluginError
+from affectkit.testing import surroundings
+from affectkit.testing.subjects import ContractError, Subject, Unchecked, difference, doing
+
+SAME = 1e-6  # numbers of the same answer given twice; the order in which threads add up moves the last digit
+
+_IMPORT = """
+import importlib, importlib.util, json, os, sys, traceback
+
+module, file, paths = json.loads(sys.argv[1])
+sys.path[:] = paths
+
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            mine = [line for line in traceback.extract_stack() if "importlib" not in line.filename and line.filename != "<string>"]
+            at = f"{mine[-1].filename}, line {mine[-1].lineno}: {mine[-1].line}" if mine else ""
+            os.write(1, json.dumps({"torch": at, "tests": "pytest" in sys.modules}).encode())
+            os._exit(0)
+
+
+sys.meta_path.insert(0, Watch())
+try:
+    if importlib.util.find_spec(module) is not None:
+        importlib.import_module(module)
+    else:
+        raise ModuleNotFoundError(module)
+except ModuleNotFoundError as missing:
+    if missing.name not in (module, module.partition(".")[0]) and module != str(missing):
+        raise
+    spec = importlib.util.spec_from_file_location(module.replace(".", "_"), file)
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = made
+    spec.loader.exec_module(made)
+os.write(1, b"{}")
+"""
+
+
+def light_import(subject: Subject) -> None:
+    """Importing its module loads no torch, so that commands which only list plugins stay fast."""
+    try:
+        file = inspect.getfile(subject.cls)
+    except (TypeError, OSError):
+        raise Unchecked(f"{subject.cls.__name__} was not made in a file, so its import cannot be tried") from None
+    told = _imported(subject.cls.__module__, file, tuple(sys.path), os.environ.get("PYTHONPATH", ""))
+    if "error" in told:
+        raise Unchecked(f"importing {subject.cls.__module__} in a process of its own fails: {told['error']}")
+    if told.get("tests"):
+        raise Unchecked(f"{file} is a module of tests, which may import torch; put the component into a module of its own")
+    if "torch" in told:
+        raise ContractError(
+            f"importing {subject.cls.__module__} imports torch ({told['torch'] or 'by way of a compiled module'}); "
+            "import it inside load, preprocess and predict, and for annotations under 'if TYPE_CHECKING'"
+        )
+
+
+@lru_cache(maxsize=64)
+def _imported(module: str, file: str, paths: tuple[str, ...], _: str) -> Mapping[str, Any]:
+    """What importing a module in a process of its own brings along; asked once per module."""
+    arguments = json.dumps([module, file, [path or os.getcwd() for path in paths]])
+    done = subprocess.run([sys.executable, "-c", _IMPORT, arguments], capture_output=True, text=True, check=False)
+    answer = done.stdout.strip().splitlines()[-1:] or [""]
+    with suppress(json.JSONDecodeError):
+        return dict(json.loads(answer[0]))
+    return {"error": (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]}
+
+
+def declaration(subject: Subject) -> None:
+    """What its class declares is complete: a name, labels, needs, frozen options, weights with licence and source."""
+    hook = next(hook for hook, kind in contract.HOOKS.items() if kind == subject.kind)
+    try:
+        contract.components(hook, [subject.cls])
+    except PluginError as error:
+        raise ContractError(str(error)) from error
+    component = subject.make()
+    for attribute in ("labels", "needs", "kind", "scope", "unit", "context", "reads", "speaks", "checkpoints"):
+        with doing(f"reading {attribute}", "a property must be there as soon as the component is made"):
+            getattr(component, attribute, None)
+    for tag, record in component.checkpoints.items():
+        if not record.licence or record.licence == "unknown":
+            raise ContractError(f"checkpoint {tag!r} says no licence; write Checkpoint(..., licence='Apache-2.0') or what its terms are")
+        if not record.source:
+            raise ContractError(f"checkpoint {tag!r} says no source; write Checkpoint(..., source='...'): the paper, repository or script")
+
+
+def loads(subject: Subject) -> None:
+    """It can be loaded, from weights that are here."""
+    problem = subject.load_problem
+    if problem is not None:
+        raise problem
+
+
+def answers(subject: Subject) -> None:
+    """It answers what it is asked, without raising."""
+    problem = subject.answer_problem
+    if problem is not None:
+        raise problem
+
+
+def same_answer_twice(subject: Subject) -> None:
+    """The same input gives the same answer: asked again, and of another instance, whatever the random state is."""
+    _ = subject.answer
+    with surroundings.kept():
+        surroundings.seed(1)
+        first = subject.ask(subject.loaded, subject.given)
+        surroundings.seed(2)
+        again = subject.ask(subject.loaded, subject.given)
+        surroundings.seed(3)
+        other = subject.ask(subject.load(), subject.given)
+    if found := difference(first, again, SAME):
+        raise ContractError(
+            f"the same input gives another answer the second time: {found}; "
+            "keep nothing from call to call, call .eval() in load, draw no random numbers"
+        )
+    if found := difference(first, other, SAME):
+        raise ContractError(
+            f"another instance gives another answer to the same input: {found}; "
+            "load every weight from the checkpoint, and take a random generator with a fixed seed of its own where one is needed"
+        )
+
+
+def no_network(subject: Subject) -> None:
+    """Loading and computing reach for no network: weights are fetched by 'affectkit weights fetch', never on the way."""
+    _ = subject.answer
+    problem: Exception | None = None
+    with surroundings.kept(), surroundings.no_network() as tried:
+        try:
+            component = subject.make()
+            subject.load_into(component)
+            subject.ask(component, subject.given)
+        except (ContractError, Unchecked) as error:
+            problem = error
+    if tried:
+        places = ", ".join(dict.fromkeys(tried))
+        raise ContractError(
+            f"it reaches for the network ({places}); declare what it needs as a Checkpoint, which users fetch beforehand, "
+            "and read files only"
+        ) from problem
+    if problem is not None:
+        raise problem
+
+
+def nothing_global(subject: Subject) -> None:
+    """Loading and computing change nothing that the whole program shares, and write no file into the working directory."""
+    _ = subject.answer  # what libraries change when they are first imported is not the component's doing
+    with surroundings.kept():
+        before = surroundings.read()
+        component = subject.make()
+        states = []
+        for number in (1, 2):
+            surroundings.seed(number)
+            subject.load_into(component)
+            states.append(surroundings.read_random())
+        _refuse(surroundings.changes(before, surroundings.read()), "loading it")
+        for name in states[0]:
+            if not difference(states[0][name], states[1][name]):
+                raise ContractError(f"load seeds {name}, which everything in the process shares; use a generator of its own")
+        surroundings.seed(1)
+        numbers = surroundings.read_random()
+        before = surroundings.read()
+        with _elsewhere() as folder:
+            subject.ask(component, subject.given)
+            written = sorted(path.name for path in folder.iterdir())
+            moved = os.getcwd() != os.path.realpath(folder)
+        after = surroundings.read()
+        if moved:
+            raise ContractError("computing changes the working directory of the whole program; use absolute paths")
+        _refuse(surroundings.changes(before, after), "computing")
+        for name, state in surroundings.read_random().items():
+            if difference(numbers[name], state):
+                raise ContractError(
+                    f"computing changes the state of {name}, which everything in the process shares; "
+                    "use a generator of its own (numpy.random.default_rng(0), torch.Generator())"
+                )
+        if written:
+            raise ContractError(
+                f"computing writes into the working directory ({', '.join(written[:5])}); write nothing, or into a temporary folder"
+            )
+
+
+def _refuse(found: list[str], what: str) -> None:
+    if found:
+        raise ContractError(f"{what} changes {found[0]}")
+
+
+@contextmanager
+def _elsewhere() -> Iterator[Path]:
+    """An empty working directory."""
+    here = os.getcwd()
+    with tempfile.TemporaryDirectory(prefix="affectkit-check-") as folder:
+        os.chdir(folder)
+        try:
+            yield Path(folder)
+        finally:
+            os.chdir(here)
+
+
+def inputs_unchanged(subject: Subject) -> None:
+    """What it is given is as it was afterwards; others look at the same arrays."""
+    _ = subject.answer
+    component, given = subject.loaded, subject.given
+    before = copy.deepcopy(given)
+    with surroundings.kept():
+        subject.ask(component, given)
+    found = difference(before, given)
+    if found:
+        subject._given = before
+        raise ContractError(f"it changes what it is given: {found}; copy an array before writing into it")
+
+
+def device_moved(subject: Subject) -> None:
+    """What it loads lies on the device that load is told."""
+    import torch
+
+    _ = subject.loaded
+    device = "cuda" if torch.cuda.is_available() else "meta"
+    try:
+        component = subject.load(device)
+    except (ContractError, Unchecked) as error:
+        if device == "cuda":
+            raise ContractError(f"load cannot use the device 'cuda': {error}") from error
+        raise Unchecked(f"there is no GPU here, and loading onto torch's device 'meta' instead does not work: {error}") from error
+    stray = [
+        f"{name} is on {tensor.device}" for name, tensor in held_tensors(component) if tensor.device.type != device and tensor.dim() > 0
+    ]
+    if stray:
+        raise ContractError(
+            f"after load(device={device!r}) {stray[0]}{f', and {len(stray) - 1} more tensors are elsewhere' if len(stray) > 1 else ''}; "
+            "move modules and tensors with .to(device) in load"
+        )
+    if device == "cuda":
+        _compare_on(component, subject)
+
+
+def _compare_on(component: Any, subject: Subject) -> None:
+    """Refuses answers on a GPU that differ from those on the CPU by more than arithmetic does."""
+    with surroundings.kept():
+        there = subject.ask(component, subject.given)
+    if found := difference(subject.answer, there, 1e-2):
+        raise ContractError(f"it gives another answer on the GPU: {found}; make tensors in predict on the device of the batch")
+
+
+def held_tensors(component: Any, depth: int = 5) -> Iterator[tuple[str, Any]]:
+    """The tensors that an object holds, with where: in its attributes, in modules, lists and mappings, in objects of its own package."""
+    import torch
+
+    package = type(component).__module__.partition(".")[0]
+    seen: set[int] = set()
+
+    def walk(value: Any, where: str, left: int) -> Iterator[tuple[str, Any]]:
+        if id(value) in seen or left < 0:
+            return
+        seen.add(id(value))
+        if isinstance(value, torch.Tensor):
+            yield where, value
+        elif isinstance(value, torch.nn.Module):
+            for name, tensor in (*value.named_parameters(), *value.named_buffers()):
+                yield f"{where}.{name}", tensor
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                yield from walk(item, f"{where}[{key!r}]", left - 1)
+        elif isinstance(value, list | tuple):
+            for index, item in enumerate(value):
+                yield from walk(item, f"{where}[{index}]", left - 1)
+        elif hasattr(value, "__dict__") and not isinstance(value, type) and type(value).__module__.partition(".")[0] == package:
+            for name, item in vars(value).items():
+                yield from walk(item, f"{where}.{name}", left - 1)
+
+    for name, item in vars(component).items():
+        yield from walk(item, f"self.{name}", depth)
