@@ -145,7 +145,14 @@ def tally_classes(
     return Tally(tuple(map(str, found)), {"confusion": confusion, "bins": bins}, measure)
 
 
-def tally_units(reference: np.ndarray, values: np.ndarray, videos: np.ndarray, names: Sequence[str], unanswered: bool = False) -> Tally:
+def tally_units(
+    reference: np.ndarray,
+    values: np.ndarray,
+    videos: np.ndarray,
+    names: Sequence[str],
+    unsaid: np.ndarray | None = None,
+    unanswered: bool = False,
+) -> Tally:
     """A tally of units: ``mean_f1``, ``mean_f1_all``, ``ece``, and ``f1/NAME``, ``ece/NAME``.
 
     ``mean_f1`` is over the units that the reference has at least once, ``mean_f1_all`` over all of them, as the ABAW challenge scores.
@@ -155,17 +162,20 @@ def tally_units(reference: np.ndarray, values: np.ndarray, videos: np.ndarray, n
         values: (N, C) probabilities, NaN where nothing is said; 0.5 and more is predicted.
         videos: (N,) names of the videos.
         names: C names of the units.
+        unsaid: (C,) bool, units that cannot be said: they are never predicted in rows in which another unit is; ``None`` for none.
         unanswered: whether what is not answered counts as wrong instead of being left out.
 
     >>> tally = tally_units(np.array([[1.0], [1.0]]), np.array([[0.9], [0.4]]), np.array(["a", "b"]), ("au1",))
     >>> round(float(tally.metrics()["mean_f1"][0]), 3)
     0.667
     """
-    kept = (~np.isnan(reference) & (~np.isnan(values) | unanswered)).any(axis=1)
-    found, video = np.unique(np.asarray(videos)[kept], return_inverse=True)
-    reference, values = reference[kept], values[kept]
     silent = np.isnan(values)
+    never = np.zeros(len(names), dtype=bool) if unsaid is None else unsaid
     predicted = np.where(silent, 1.0 - reference if unanswered else np.nan, (values >= THRESHOLD).astype(np.float64))
+    predicted = np.where(never & ~silent.all(axis=1, keepdims=True), 0.0, predicted)
+    kept = (~np.isnan(reference) & ~np.isnan(predicted)).any(axis=1)
+    found, video = np.unique(np.asarray(videos)[kept], return_inverse=True)
+    reference, values, predicted = reference[kept], values[kept], predicted[kept]
     counts = count_units(reference, predicted, video, len(found))
     sure = np.where(np.isnan(reference), np.nan, np.maximum(values, 1.0 - values))
     bins = bin_confidence(sure, predicted == reference, video, len(found), BINS)

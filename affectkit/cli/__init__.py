@@ -18,11 +18,11 @@ from typing import Any
 import click
 
 import affectkit
-from affectkit.checkpoints import OFFLINE, offline
+from affectkit.addresses import OFFLINE, offline
 from affectkit.cli.options import PluginChoice, Settings, block_option, debug_option, folder_option, offline_option, settings
 from affectkit.errors import AffectKitError, MediaError, Problems, StoreError, did_you_mean
 
-COMMANDS = ("run", "demo", "plugins", "recipes", "weights", "doctor")
+COMMANDS = ("run", "evaluate", "submit", "demo", "plugins", "recipes", "weights", "doctor")
 """The commands of affectkit itself, in the order of ``--help``: each is the function of its name in the module of its name."""
 
 

@@ -1,0 +1,368 @@
+"""What the sources of a run say where people have annotated it, and how well both agree. Times are seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from affectkit.errors import LabelError, UsageError
+from affectkit.intervals import RESAMPLES, Score, Tally, scores, tally_classes, tally_dimensions, tally_units
+from affectkit.labels import LabelSet, canonical, project
+from affectkit.metrics import confusion_matrix, predicted_class
+from affectkit.references import Annotations, Named, match, refuse_doubled
+from affectkit.subjects import of_subject
+from affectkit.tables import read_frames, read_info, read_subjects, read_timelines
+from affectkit.timeline import Timeline, frame_ranges, overlap_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Unanswered = Literal["skip", "wrong"]
+
+MAIN = {"categorical": "macro_f1", "multilabel": "mean_f1", "continuous": "mean_ccc"}
+"""The metric by which sources of one kind of label set are ranked."""
+
+LISTED = 6  # names in one message
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """Annotations in a run: the medium and the seconds that each row is about.
+
+    Attributes:
+        run: the run folder.
+        annotations: N rows.
+        named: the medium and the person of each of their names, ``None`` for what the run does not have.
+        start: (N,) float64 seconds; NaN for whole media, and for frames that the medium does not have.
+        end: (N,) float64 seconds.
+        whole: (N,) bool, whether a row is about a whole medium.
+        notes: what a person should know about it.
+    """
+
+    run: Path
+    annotations: Annotations
+    named: tuple[Named | None, ...]
+    start: np.ndarray
+    end: np.ndarray
+    whole: np.ndarray
+    notes: tuple[str, ...]
+
+    @property
+    def videos(self) -> np.ndarray:
+        """(N,) ids of media, empty for those that the run does not have."""
+        ids = np.array([named.media if named else "" for named in self.named], dtype=object)
+        return ids[self.annotations.media]
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What one source says in the rows of annotations of one label set.
+
+    Attributes:
+        source: component id.
+        labels: its own label set.
+        reference: the label set of the annotations.
+        names: C classes, units or dimensions: those of the reference first, then classes that only the source has.
+        truth: (N, C) float64 references, NaN where nothing is annotated or the run does not have the medium.
+        values: (N, C) float64, NaN where nothing is said.
+        videos: (N,) ids of media.
+    """
+
+    source: str
+    labels: LabelSet
+    reference: LabelSet
+    names: tuple[str, ...]
+    truth: np.ndarray
+    values: np.ndarray
+    videos: np.ndarray
+
+    @property
+    def asked(self) -> np.ndarray:
+        """(N,) bool, rows with a reference."""
+        return np.asarray(~np.isnan(self.truth).all(axis=1))
+
+    @property
+    def answered(self) -> np.ndarray:
+        """(N,) bool, rows with a reference in which the source says something of it."""
+        said = ~np.isnan(self.values)
+        return np.asarray(self.asked & (said if self.reference.kind == "categorical" else said & ~np.isnan(self.truth)).any(axis=1))
+
+    @property
+    def unsaid(self) -> tuple[str, ...]:
+        """Labels that occur in the reference and that the source cannot say."""
+        own = {canonical(label) for label in self.labels.labels}
+        occurs = (np.nan_to_num(self.truth) > 0).any(axis=0) if self.reference.kind != "continuous" else self.asked.any()
+        return tuple(name for name in np.array(self.names)[np.broadcast_to(occurs, len(self.names))] if canonical(name) not in own)
+
+    def tally(self, rows: np.ndarray | None = None, unanswered: Unanswered = "skip") -> Tally:
+        """Sums per video.
+
+        Args:
+            rows: (N,) bool, the rows that count; ``None`` for all.
+            unanswered: what becomes of rows that have a reference and no answer. Quantities cannot be wrong in this way and are left out.
+        """
+        kept = self.asked if rows is None else self.asked & rows
+        truth, values, videos = self.truth[kept], self.values[kept], self.videos[kept]
+        if self.reference.kind == "categorical":
+            return tally_classes(predicted_class(truth), values, videos, self.names, len(self.reference), unanswered == "wrong")
+        if self.reference.kind == "multilabel":
+            return tally_units(truth, values, videos, self.names, self._cannot_say(), unanswered == "wrong")
+        return tally_dimensions(truth, values, videos, self.names)
+
+    def confusion(self) -> np.ndarray | None:
+        """(C, C) int64 of categorical sets: rows are references, columns answers."""
+        if self.reference.kind != "categorical":
+            return None
+        kept = self.asked
+        return confusion_matrix(predicted_class(self.truth[kept]), predicted_class(self.values[kept]), len(self.names))
+
+    def _cannot_say(self) -> np.ndarray:
+        own = {canonical(label) for label in self.labels.labels}
+        return np.array([canonical(name) not in own for name in self.names])
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """How well one source agrees with the annotations of one label set.
+
+    Attributes:
+        answers: what it says.
+        scores: metrics with their intervals, by name.
+        videos: how many media the scores rest on.
+    """
+
+    answers: Answers
+    scores: Mapping[str, Score]
+    videos: int
+
+    @property
+    def coverage(self) -> float:
+        """Share of the rows with a reference that were answered."""
+        asked = int(self.answers.asked.sum())
+        return float(self.answers.answered.sum() / asked) if asked else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """All sources of a run against annotations.
+
+    Attributes:
+        placed: the annotations in the run.
+        scored: per label set of the annotations its sources, in the order of the run.
+        left_out: why a source is not evaluated against a label set, by (label set, source).
+        default: the source that a person wants to see first, per label set: the head, the fusion, or the best.
+    """
+
+    placed: Placed
+    scored: Mapping[LabelSet, Sequence[Scored]]
+    left_out: Mapping[tuple[str, str], str]
+    default: Mapping[LabelSet, str]
+
+
+def evaluate(
+    run: str | Path, annotations: Annotations, *, resamples: int = RESAMPLES, seed: int = 0, unanswered: Unanswered = "skip"
+) -> Evaluation:
+    """Compares every source of a run with annotations, in the label set that the source speaks.
+
+    Args:
+        run: the run folder.
+        annotations: what people say is true.
+        resamples: resamples of the intervals; 0 for none.
+        seed: of their random numbers.
+        unanswered: whether rows without an answer are left out or count as wrong.
+
+    Raises:
+        UsageError: where the folder holds no run, or none of its media is annotated.
+        LabelError: where no source speaks a label set of the annotations; the message shows both.
+        Problems: for several annotations of the same row.
+    """
+    placed = place(annotations, run)
+    found, left_out = answers(placed)
+    scored: dict[LabelSet, list[Scored]] = {}
+    for mine in found:
+        tally = mine.tally(unanswered=unanswered)
+        scored.setdefault(mine.reference, []).append(Scored(mine, scores(tally, resamples, seed), len(tally.videos)))
+    recipe = read_info(run).get("recipe", {})
+    return Evaluation(placed, scored, left_out, {labels: _first_choice(rows, recipe) for labels, rows in scored.items()})
+
+
+def place(annotations: Annotations, run: str | Path) -> Placed:
+    """Finds the media, and the seconds of frames.
+
+    Raises:
+        UsageError: where none of the media is annotated, or a name stands for several.
+        Problems: for rows that are annotated twice.
+    """
+    records: Mapping[str, Mapping[str, Any]] = read_info(run).get("media", {})
+    found = match(annotations.names, {id: record["path"] for id, record in records.items()})
+    if not found:
+        raise UsageError(
+            f"no medium of the run {run} is labelled in {annotations.path}: the labels are for {_list(annotations.names)}; "
+            f"the run has {_list(records)}. Names must be those of the files, with or without suffix"
+        )
+    named = tuple(found.get(name) for name in annotations.names)
+    subjects = {subject: i for i, subject in enumerate(dict.fromkeys(subject for subject in named if subject))}
+    refuse_doubled(annotations, np.array([-1 if n is None else subjects[n] for n in named])[annotations.media])
+    absent = [name for name in annotations.names if name not in found]
+    unlabelled = sorted(set(records) - {subject.media for subject in found.values()})
+    notes = [*annotations.notes]
+    if absent:
+        notes.append(f"{len(absent)} of {len(named)} labelled media are not in the run: {_list(absent)}")
+    if unlabelled:
+        notes.append(f"{len(unlabelled)} of {len(records)} media of the run have no labels: {_list(unlabelled)}")
+    start, end = annotations.start.copy(), annotations.end.copy()
+    whole = np.isnan(start) & (annotations.frame == 0)
+    if annotations.frame.any():
+        time, said = _times(annotations, named, run)
+        start = np.where(annotations.frame > 0, time, start)
+        end = np.where(annotations.frame > 0, time, end)
+        notes += said
+    return Placed(Path(run), annotations, named, start, end, whole, tuple(notes))
+
+
+def answers(placed: Placed) -> tuple[list[Answers], dict[tuple[str, str], str]]:
+    """What each source of the run says in the rows, and why a source is not asked, by (label set, source).
+
+    Raises:
+        LabelError: where no source speaks any of the label sets; the message shows both.
+    """
+    said: dict[str, dict[LabelSet, dict[str, list[Timeline]]]] = {}
+    for timeline in read_timelines(placed.run):
+        said.setdefault(timeline.source, {}).setdefault(timeline.labels, {}).setdefault(timeline.media_id, []).append(timeline)
+    seen = {str(media): rows for media, rows in read_subjects(placed.run).groupby("media", sort=False)}
+    found: list[Answers] = []
+    left_out: dict[tuple[str, str], str] = {}
+    for reference, truth in placed.annotations.references.items():
+        for source, sets in said.items():
+            own = max(sets, key=lambda labels: _shared(labels, reference))
+            if not _shared(own, reference):
+                left_out[reference.name, source] = _why_not(list(sets), reference)
+                continue
+            values = _read(placed, sets[own], own, seen)
+            found.append(_answers(placed, source, own, reference, truth, values))
+    if not found:
+        theirs = "; ".join(f"{labels.name}: {', '.join(labels.labels)}" for labels in placed.annotations.references)
+        ours = "; ".join(f"{s.name}: {', '.join(s.labels)}" for s in dict.fromkeys(s for sets in said.values() for s in sets)) or "nothing"
+        raise LabelError(
+            f"no source of the run {placed.run} speaks the labels of {placed.annotations.path} ({theirs}); the run says {ours}"
+        )
+    return found, left_out
+
+
+def _answers(placed: Placed, source: str, own: LabelSet, reference: LabelSet, truth: np.ndarray, values: np.ndarray) -> Answers:
+    """Truth and values in the same columns."""
+    videos = placed.videos
+    truth = np.where((videos == "")[:, None], np.nan, truth)
+    if reference.kind != "categorical":
+        return Answers(source, own, reference, reference.labels, truth, project(values, own, reference, "drop")[0], videos)
+    ours = {canonical(label) for label in reference.labels}
+    further = dict.fromkeys(name for label in own.labels if (name := canonical(label)) not in ours)
+    both = LabelSet("both", (*reference.labels, *further))
+    equal = (truth == np.nanmax(truth, axis=1, initial=-np.inf, keepdims=True)).sum(axis=1) > 1
+    wide = np.full((len(truth), len(both)), np.nan)
+    wide[:, : len(reference)] = np.where(equal[:, None], np.nan, truth)  # of two classes that are as likely neither is true
+    return Answers(source, own, reference, both.labels, wide, project(values, own, both, "error")[0], videos)
+
+
+def _read(placed: Placed, timelines: Mapping[str, Sequence[Timeline]], labels: LabelSet, seen: Mapping[str, pd.DataFrame]) -> np.ndarray:
+    """(N, C) float64: what one source says in each row; NaN where it says nothing."""
+    out = np.full((len(placed.annotations), len(labels)), np.nan)
+    groups = np.stack([placed.annotations.media, placed.annotations.track], axis=1)
+    for name, track in np.unique(groups, axis=0):
+        named = placed.named[name]
+        mine = [t for t in timelines.get(named.media, ()) if track < 0 or t.track in (track, -1)] if named else []
+        if named is None or not mine:
+            continue
+        rows = np.flatnonzero((groups == (name, track)).all(axis=1))
+        windows = of_subject(mine, seen.get(named.media, _nobody()), named.side)
+        out[rows] = _over(windows, placed.start[rows], placed.end[rows], placed.whole[rows])
+    return out
+
+
+def _nobody() -> pd.DataFrame:
+    import pandas as pd
+
+    from affectkit.tables import SUBJECT_COLUMNS
+
+    return pd.DataFrame(columns=list(SUBJECT_COLUMNS))
+
+
+def _over(windows: Timeline, start: np.ndarray, end: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Values of windows as values of rows.
+
+    A whole medium is the mean of its windows, a stretch the mean weighted by overlap, a moment the mean of the windows that cover it.
+    """
+    out = np.full((len(start), len(windows.labels)), np.nan)
+    everywhere = np.tile([0, 1], (len(windows), 1))
+    out[whole] = overlap_mean(windows.values, everywhere, 1, windows.valid)[0]
+    moments = np.flatnonzero(~whole & (start == end))
+    order = moments[np.argsort(start[moments], kind="stable")]
+    ranges = frame_ranges(windows.start, windows.end, times=start[order])
+    out[order] = overlap_mean(windows.values, ranges, len(order), windows.valid)[0]
+    stretches = np.flatnonzero(~whole & (start < end))
+    values = np.where(windows.valid[:, None], windows.values.astype(np.float64), np.nan)
+    overlap = np.minimum(end[stretches, None], windows.end) - np.maximum(start[stretches, None], windows.start)
+    inside = (windows.start == windows.end) & (start[stretches, None] <= windows.start) & (windows.start < end[stretches, None])
+    weights = np.where(inside, 1.0, np.maximum(overlap, 0.0))  # a picture has no length; a medium has pictures only or none
+    total, said = weights @ np.nan_to_num(values), weights @ (~np.isnan(values)).astype(np.float64)
+    out[stretches] = np.divide(total, said, out=np.full_like(total, np.nan), where=said > 0)
+    return out
+
+
+def _times(annotations: Annotations, named: Sequence[Named | None], run: str | Path) -> tuple[np.ndarray, list[str]]:
+    """(N,) seconds of the frames that rows are about, and notes."""
+    frames = read_frames(run)
+    time = np.full(len(annotations), np.nan)
+    beyond, computed = [], []
+    for k, subject in enumerate(named):
+        rows = np.flatnonzero((annotations.media == k) & (annotations.frame > 0))
+        if subject is None or not len(rows) or subject.media not in frames:
+            continue
+        known = frames[subject.media]
+        at = np.searchsorted(known.number, annotations.frame[rows])
+        there = at < len(known.number)
+        there[there] = known.number[at[there]] == annotations.frame[rows[there]]
+        time[rows[there]] = known.time[at[there]]
+        if not there.all():
+            beyond.append(f"{annotations.names[k]} ({(~there).sum()} of {len(rows)}, the medium has {len(known.number)})")
+        if not known.exact:
+            computed.append(annotations.names[k])
+    notes = [f"frames that the medium does not have count as not answered: {_list(beyond)}"] if beyond else []
+    if computed:
+        notes.append(f"no picture was decoded, so the times of frames follow from the rate of the medium: {_list(computed)}")
+    return time, notes
+
+
+def _shared(labels: LabelSet, reference: LabelSet) -> int:
+    """How many labels of a reference a set can say; 0 where their kinds differ."""
+    own = {canonical(label) for label in labels.labels}
+    return sum(canonical(label) in own for label in reference.labels) if labels.kind == reference.kind else 0
+
+
+def _why_not(sets: Sequence[LabelSet], reference: LabelSet) -> str:
+    kinds = {labels.kind for labels in sets}
+    names = " and ".join(labels.name for labels in sets)
+    if reference.kind not in kinds:
+        return f"it says {names}, which is {' and '.join(sorted(kinds))}, and {reference.name} is {reference.kind}"
+    return f"it says {names}, which shares no label with {reference.name}"
+
+
+def _first_choice(rows: Sequence[Scored], recipe: Mapping[str, Any]) -> str:
+    there = {row.answers.source: row for row in rows}
+    for kind in ("head", "fusion"):
+        if recipe.get(kind) in there:
+            return str(recipe[kind])
+    return max(there, key=lambda source: float(np.nan_to_num(_main(there[source]), nan=-2.0)))
+
+
+def _main(row: Scored) -> float:
+    return row.scores[MAIN[row.answers.reference.kind]].value
+
+
+def _list(names: Sequence[str] | Mapping[str, Any]) -> str:
+    listed = list(names)
+    return (", ".join(listed[:LISTED]) or "nothing") + (f" and {len(listed) - LISTED} more" if len(listed) > LISTED else "")
