@@ -235,6 +235,10 @@ def projection(source: LabelSet, target: LabelSet, outside: Outside = "other") -
         outside: what becomes of a source label that the target does not have: ``"other"`` adds it to the target's
             ``other`` (an error where the target has none), ``"drop"`` leaves it out, ``"error"`` refuses.
 
+    Returns:
+        The ``matrix`` of zeros and ones, (source, target) float64, with ``values @ matrix`` as the projection; which classes the
+        source can say at all, ``support`` (target,) bool; and the labels that were ``dropped``.
+
     Raises:
         LabelError: where the kinds differ, no label is shared, or ``outside`` does not allow what is left over; the message shows both lists.
     """

@@ -346,7 +346,8 @@ def _long_table(rows: Sequence[Sequence[Any]], *columns: str) -> pa.Table:
     import pyarrow as pa
 
     names = (*KEYS, *columns)
-    return pa.table({name: [row[i] for row in rows] for i, name in enumerate(names)})
+    types = {"track": pa.int32(), "vector": pa.list_(pa.float32())}  # the others are as the rows have them
+    return pa.table({name: pa.array([row[i] for row in rows], types.get(name)) for i, name in enumerate(names)})
 
 
 def _write_failures(path: Path, failures: Sequence[Failure]) -> None:

@@ -2,7 +2,8 @@
 
 Conventions of a fenced block in README.md and docs/*.md:
 
-* ``sh`` is run line by line, in this process; lines of pip, git and python are left out. Every command must succeed.
+* ``sh`` is run line by line, in this process; lines of pip, git and python are left out. Every command must succeed. A package that was
+  written before is installed by ``pip install -e FOLDER`` as far as Python can tell, and tested by ``pytest FOLDER``.
 * ``python`` is run; the blocks of a file share their names.
 * A block whose first line is a comment with a path (``# fast.yaml``) is written there instead.
 * ``yaml`` must be a recipe, ``toml`` a pyproject.toml whose entry points are then installed.
@@ -15,6 +16,7 @@ import os
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -32,7 +35,7 @@ from affectkit.config import Recipe
 from affectkit.decoding import read_frames
 from affectkit.errors import MediaError, UsageError
 from affectkit.media import discover, open_media
-from affectkit.store import FAILURE_COLUMNS, read_info
+from affectkit.tables import read_info
 from affectkit.testing.media import make_frames, make_video, make_wav, tone
 
 pytest.importorskip("affectkit_mini", reason="the plugin mini is not installed: pip install -r requirements.txt")
@@ -101,14 +104,40 @@ def commands(text: str) -> Iterator[list[str]]:
     for line in text.replace("\\\n", " ").splitlines():
         for part in line.split("&&"):
             words = shlex.split(part, comments=True)
-            if words and words[0] not in NOT_RUN:
+            if words and (words[0] not in NOT_RUN or _about_a_package(words)):
                 yield [name for word in words for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
 
 
+def _about_a_package(words: list[str]) -> bool:
+    """Whether a command installs or tests a package that a page has written."""
+    return words[:-1] in (["pip", "install", "-e"], ["pytest"]) and (Path(words[-1]) / "pyproject.toml").is_file()
+
+
+def carry_out(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Does what a command of a page does."""
+    folder = Path(words[-1]).absolute()
+    if words[0] == "pip":
+        install((folder / "pyproject.toml").read_text(encoding="utf-8"), folder, monkeypatch)
+    elif words[0] == "pytest":
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, sys.path)])}
+        done = subprocess.run([sys.executable, "-m", *words], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}\n{done.stderr}"
+    else:
+        call(words)
+
+
 def call(words: list[str]) -> None:
+    """Runs affectkit in this process; it must succeed."""
     assert words[0] == "affectkit", f"only affectkit is run: {shlex.join(words)}"
     found = CliRunner().invoke(cli, words[1:], terminal_width=200)
     assert found.exit_code == 0, f"{shlex.join(words)}\n{found.output}\n{found.exception!r}"
+
+
+def forget(folder: Path) -> None:
+    """Lets the modules in a folder be imported anew, as a new process would."""
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(folder)):
+            del sys.modules[name]
 
 
 def install(pyproject: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,16 +163,18 @@ def test_commands_and_code_work(page: Path, prepared: Path, tmp_path: Path, monk
         monkeypatch.delenv(variable)
     names: dict[str, object] = {}
     for block in blocks(page):
+        forget(tmp_path)
         if block.path:
             Path(block.path).parent.mkdir(parents=True, exist_ok=True)
             Path(block.path).write_text(block.text, encoding="utf-8")
         elif block.language == "sh":
             for words in commands(block.text):
-                call(words)
+                carry_out(words, monkeypatch)
         elif block.language == "python":
             code = Path("block.py")
             code.write_text(block.text, encoding="utf-8")
             names = runpy.run_path(str(code), init_globals=names)
+    forget(tmp_path)
 
 
 def test_a_package_as_documented_is_found_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +253,7 @@ def test_options_are_those_of_the_command_line() -> None:
     assert known - {"--help", "-h", "--version"} <= written
 
 
-def test_run_json_and_failures_are_as_documented(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_json_is_as_documented(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copied(prepared, tmp_path)
     monkeypatch.chdir(tmp_path)
     call(["affectkit", "run", "talk.wav", "--plugins", "mini/audio", "--fusion", "core/mean", "--out", "talk"])
@@ -232,7 +263,43 @@ def test_run_json_and_failures_are_as_documented(prepared: Path, tmp_path: Path,
     info = read_info("talk")
     assert first_column(whole) == set(info)
     assert first_column(medium) == set(info["media"]["talk"])
-    assert first_column(text[text.index("`failures.parquet`:") : text.index("## run.json")]) == set(FAILURE_COLUMNS)
+
+
+def test_tables_have_the_documented_columns_and_types(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways, in their order, and every table of the run is documented."""
+    copied(prepared, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    call(["affectkit", "run", "talk.mp4", "--embeddings", "--out", "talk"])
+    documented = dict(documented_tables((ROOT / "docs" / "results.md").read_text(encoding="utf-8")))
+    info = read_info("talk")
+    expected = {name.lower(): columns for name, columns in documented.items() if name != "Tables of values"}
+    for name, labels in info["label_sets"].items():
+        *fixed, (_, kind) = documented["Tables of values"]
+        expected[name] = [*fixed, *((f"p_{label}", kind) for label in labels["labels"])]
+    assert {path.stem for path in Path("talk").glob("*.parquet")} == set(expected)
+    for name, columns in expected.items():
+        path = Path("talk", f"{name}.parquet")
+        schema = pq.read_schema(next(path.iterdir()) if path.is_dir() else path)
+        assert [(field.name, TYPES[re.sub(r"<\w+: ", "<", str(field.type))]) for field in schema] == columns, name
+
+
+TYPES = {
+    "string": "text",
+    "int32": "int32",
+    "double": "float64",
+    "float": "float32",
+    "bool": "bool",
+    "list<float>": "list of float32",
+}
+"""Names of types in the documentation, by their names in arrow."""
+
+
+def documented_tables(text: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """The tables of columns in a text: the heading above, and name and type of each column."""
+    for heading, section in re.findall(r"^## (.*)\n((?:(?!## ).*\n)*)", text, re.MULTILINE):
+        rows = re.search(r"^\| column \| type \| meaning \|\n(?:\|.*\n)+", section, re.MULTILINE)
+        if rows:
+            yield heading, re.findall(r"^\| `(.*?)` \| (.*?) \|", rows[0], re.MULTILINE)
 
 
 def first_column(text: str) -> set[str]:
