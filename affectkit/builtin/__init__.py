@@ -1,4 +1,4 @@
-"""The plugin ``core``: providers, fusions and heads that ship with affectkit, through the same hooks as any plugin.
+"""The plugin ``core``: providers, fusions, heads and submitters that ship with affectkit, through the same hooks as any plugin.
 
 The modules are imported by the hooks, and none of them imports torch before it computes.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from affectkit.api import Fusion, Head, Provider, hookimpl
+from affectkit.api import Fusion, Head, Provider, Submitter, hookimpl
 
 
 @hookimpl
@@ -40,3 +40,11 @@ def affectkit_heads() -> Iterable[type[Head]]:
     from affectkit.builtin.ppa import PPA
 
     return [PPA, PFSA, Direct, Blend]
+
+
+@hookimpl
+def affectkit_submitters() -> Iterable[type[Submitter]]:
+    """The tracks of ABAW that ask for an answer per frame."""
+    from affectkit.builtin.abaw import TRACKS
+
+    return TRACKS
