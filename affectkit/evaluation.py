@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -114,11 +114,12 @@ class Answers:
         return tally_dimensions(truth, values, videos, self.names)
 
     def confusion(self) -> np.ndarray | None:
-        """(C, C) int64 of categorical sets: rows are references, columns answers."""
+        """(C, C + 1) int64 of categorical sets: rows are references, columns what was said; the last is no answer."""
         if self.reference.kind != "categorical":
             return None
-        kept = self.asked
-        return confusion_matrix(predicted_class(self.truth[kept]), predicted_class(self.values[kept]), len(self.names))
+        said = predicted_class(self.values[self.asked])
+        size = len(self.names) + 1
+        return confusion_matrix(predicted_class(self.truth[self.asked]), np.where(said < 0, size - 1, said), size)[:-1]
 
     def _cannot_say(self) -> np.ndarray:
         own = {canonical(label) for label in self.labels.labels}
@@ -133,11 +134,22 @@ class Scored:
         answers: what it says.
         scores: metrics with their intervals, by name.
         videos: how many media the scores rest on.
+        unanswered: what became of rows without an answer.
     """
 
     answers: Answers
     scores: Mapping[str, Score]
     videos: int
+    unanswered: Unanswered = "skip"
+
+    @property
+    def counted(self) -> np.ndarray:
+        """(C,) int64: how many of the rows that were scored have each class or unit."""
+        wrong = self.unanswered == "wrong"
+        truth = self.answers.truth[self.answers.asked if wrong else self.answers.answered]
+        if self.answers.reference.kind == "categorical":
+            return np.bincount(predicted_class(truth), minlength=len(self.answers.names))
+        return np.asarray((np.nan_to_num(truth) > 0).sum(axis=0))
 
     @property
     def coverage(self) -> float:
@@ -185,9 +197,13 @@ def evaluate(
     scored: dict[LabelSet, list[Scored]] = {}
     for mine in found:
         tally = mine.tally(unanswered=unanswered)
-        scored.setdefault(mine.reference, []).append(Scored(mine, scores(tally, resamples, seed), len(tally.videos)))
+        scored.setdefault(mine.reference, []).append(Scored(mine, scores(tally, resamples, seed), len(tally.videos), unanswered))
     recipe = read_info(run).get("recipe", {})
-    return Evaluation(placed, scored, left_out, {labels: _first_choice(rows, recipe) for labels, rows in scored.items()})
+    default = {}
+    for labels, rows in scored.items():
+        main = {row.answers.source: row.scores[MAIN[labels.kind]].value for row in rows}
+        default[labels] = first_choice(main, main, recipe)
+    return Evaluation(placed, scored, left_out, default)
 
 
 def place(annotations: Annotations, run: str | Path) -> Placed:
@@ -201,8 +217,8 @@ def place(annotations: Annotations, run: str | Path) -> Placed:
     found = match(annotations.names, {id: record["path"] for id, record in records.items()})
     if not found:
         raise UsageError(
-            f"no medium of the run {run} is labelled in {annotations.path}: the labels are for {_list(annotations.names)}; "
-            f"the run has {_list(records)}. Names must be those of the files, with or without suffix"
+            f"no medium of the run {run} is labelled in {annotations.path}: the labels are for {listed(annotations.names)}; "
+            f"the run has {listed(records)}. Names must be those of the files, with or without suffix"
         )
     named = tuple(found.get(name) for name in annotations.names)
     subjects = {subject: i for i, subject in enumerate(dict.fromkeys(subject for subject in named if subject))}
@@ -211,9 +227,9 @@ def place(annotations: Annotations, run: str | Path) -> Placed:
     unlabelled = sorted(set(records) - {subject.media for subject in found.values()})
     notes = [*annotations.notes]
     if absent:
-        notes.append(f"{len(absent)} of {len(named)} labelled media are not in the run: {_list(absent)}")
+        notes.append(f"{len(absent)} of {len(named)} labelled media are not in the run: {listed(absent)}")
     if unlabelled:
-        notes.append(f"{len(unlabelled)} of {len(records)} media of the run have no labels: {_list(unlabelled)}")
+        notes.append(f"{len(unlabelled)} of {len(records)} media of the run have no labels: {listed(unlabelled)}")
     start, end = annotations.start.copy(), annotations.end.copy()
     whole = np.isnan(start) & (annotations.frame == 0)
     if annotations.frame.any():
@@ -331,9 +347,9 @@ def _times(annotations: Annotations, named: Sequence[Named | None], run: str | P
             beyond.append(f"{annotations.names[k]} ({(~there).sum()} of {len(rows)}, the medium has {len(known.number)})")
         if not known.exact:
             computed.append(annotations.names[k])
-    notes = [f"frames that the medium does not have count as not answered: {_list(beyond)}"] if beyond else []
+    notes = [f"frames that the medium does not have count as not answered: {listed(beyond)}"] if beyond else []
     if computed:
-        notes.append(f"no picture was decoded, so the times of frames follow from the rate of the medium: {_list(computed)}")
+        notes.append(f"no picture was decoded, so the times of frames follow from the rate of the medium: {listed(computed)}")
     return time, notes
 
 
@@ -351,18 +367,22 @@ def _why_not(sets: Sequence[LabelSet], reference: LabelSet) -> str:
     return f"it says {names}, which shares no label with {reference.name}"
 
 
-def _first_choice(rows: Sequence[Scored], recipe: Mapping[str, Any]) -> str:
-    there = {row.answers.source: row for row in rows}
+def first_choice(sources: Iterable[str], main: Mapping[str, float], recipe: Mapping[str, Any]) -> str:
+    """The source that a person wants to see first: the head, else the fusion, else the best.
+
+    Args:
+        sources: those there are.
+        main: by source the metric that ranks them; NaN is worst.
+        recipe: that of the run.
+    """
+    there = list(sources)
     for kind in ("head", "fusion"):
         if recipe.get(kind) in there:
             return str(recipe[kind])
-    return max(there, key=lambda source: float(np.nan_to_num(_main(there[source]), nan=-2.0)))
+    return max(there, key=lambda source: float(np.nan_to_num(main[source], nan=-np.inf)))
 
 
-def _main(row: Scored) -> float:
-    return row.scores[MAIN[row.answers.reference.kind]].value
-
-
-def _list(names: Sequence[str] | Mapping[str, Any]) -> str:
-    listed = list(names)
-    return (", ".join(listed[:LISTED]) or "nothing") + (f" and {len(listed) - LISTED} more" if len(listed) > LISTED else "")
+def listed(names: Sequence[str] | Mapping[str, Any]) -> str:
+    """Names for a message, the first few of many."""
+    every = list(names)
+    return (", ".join(every[:LISTED]) or "nothing") + (f" and {len(every) - LISTED} more" if len(every) > LISTED else "")

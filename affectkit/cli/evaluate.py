@@ -35,8 +35,6 @@ COLUMNS = {
 }
 """The metrics of the table by source, by kind of label set; the first of them comes with its interval."""
 
-FEW = 6  # videos; below, even a difference of one sign in each of them is no rarity: 2 / 2**5 > 0.05
-
 
 def label_options(function: Any) -> Any:
     """Options that ``evaluate`` and ``compare`` share."""
@@ -129,9 +127,8 @@ def show_table(columns: Sequence[Any], rows: Sequence[Sequence[str]], title: str
     table = Table(*heads, box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0), title=title, title_justify="left")
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False)
-    needed = console.measure(table).maximum
-    Console(highlight=False, width=max(needed, console.width), soft_wrap=True).print(table)  # numbers are never cut
+    needed = Console(width=10_000).measure(table).maximum
+    Console(highlight=False, width=max(needed, Console().width)).print(table)  # numbers are never cut, however narrow the terminal
 
 
 def _chosen(found: Evaluation, source: str | None) -> Mapping[LabelSet, str]:
@@ -185,7 +182,7 @@ def _show_one(row: Scored) -> None:
     answers = row.answers
     if answers.reference.kind == "continuous":
         return
-    occurs = {name: int(n) for name, n in zip(answers.names, _occurrences(row), strict=True)}
+    occurs = {name: int(n) for name, n in zip(answers.names, row.counted, strict=True)}
     classes = answers.reference.kind == "categorical"
     metrics = ("f1", "precision", "recall") if classes else ("f1", "ece")
     kept = [name for name in answers.names if occurs[name] or not isnan(row.scores[f"f1/{name}"].value)]
@@ -194,28 +191,19 @@ def _show_one(row: Scored) -> None:
     show_table(["class" if classes else "unit", *(heads[m] for m in metrics), "rows"], table, answers.source)
     confusion = answers.confusion()
     if confusion is not None:
-        at = [answers.names.index(name) for name in kept]
-        cells = [[answers.names[r], *(str(confusion[r, c]) for c in at)] for r in at if confusion[r].any()]
-        show_table(["is / was taken for", *kept], cells)
-
-
-def _occurrences(row: Scored) -> list[int]:
-    """How many of the rows that were scored have each class or unit."""
-    import numpy as np
-
-    truth = np.nan_to_num(row.answers.truth[row.answers.answered])
-    if row.answers.reference.kind == "categorical":
-        hits = truth == truth.max(axis=1, keepdims=True)
-        return [int(n) for n in (hits & (truth > 0)).sum(axis=0)]
-    return [int(n) for n in (truth > 0).sum(axis=0)]
+        at = [answers.names.index(name) for name in kept] + ([-1] if confusion[:, -1].any() else [])
+        cells = [[answers.names[r], *(str(confusion[r, c]) for c in at)] for r in range(len(confusion)) if confusion[r].any()]
+        show_table(["is / was taken for", *kept, *(["no answer"] if at[-1] < 0 else [])], cells)
 
 
 def _notes(found: Evaluation, given: Mapping[str, Any]) -> list[str]:
     """What a reader must know so as not to read too much into the numbers."""
+    from affectkit.comparison import FEW
+
     lines = []
     rows = [row for scored in found.scored.values() for row in scored]
     videos = {row.videos for row in rows}
-    if given["bootstrap"] and min(videos) < 2:
+    if given["bootstrap"] and 1 in videos:
         lines.append("No intervals where the rows are of one medium: there is nothing to resample.")
     if given["bootstrap"] and any(2 <= n < FEW for n in videos):
         lines.append(f"Intervals of fewer than {FEW} media are too narrow.")
@@ -282,5 +270,11 @@ def _told_one(row: Scored) -> dict[str, Any]:
         "media": row.videos,
         "cannot_say": list(answers.unsaid),
         "metrics": metrics,
-        **({} if confusion is None else {"confusion": {"labels": list(answers.names), "counts": confusion.tolist()}}),
+        **(
+            {}
+            if confusion is None
+            else {
+                "confusion": {"labels": list(answers.names), "counts": confusion[:, :-1].tolist(), "no_answer": confusion[:, -1].tolist()}
+            }
+        ),
     }
