@@ -164,7 +164,7 @@ class Timeline:
         order = np.argsort(times, axis=None)
         ranges = frame_ranges(self.start, self.end, times=times.reshape(-1)[order])
         means = np.empty((len(order), len(self.labels)))
-        means[order], _ = overlap_mean(self.values, ranges, len(order), self.valid)
+        means[order], _ = overlap_mean(self.values, ranges, len(order))
         return means if times.ndim else dict(zip(self.labels.labels, means[0].tolist(), strict=True))
 
     def resample(self, fps: float, *, start: float | None = None, end: float | None = None) -> Timeline:
