@@ -8,18 +8,15 @@ fetch, and never where ``AFFECTKIT_OFFLINE=1``. Files are safetensors, or ``.pt`
 from __future__ import annotations
 
 import hashlib
-import os
-import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
-from affectkit.downloads import HUGGING_FACE, Progress, download
+from affectkit.addresses import Address, address, offline
+from affectkit.downloads import Progress, download
 from affectkit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -27,75 +24,15 @@ if TYPE_CHECKING:
 
     from affectkit.components import Checkpoint
 
-Kind = Literal["package", "path", "url", "hf"]
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
 NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts keep the tensors of a .pt file
 MIB = 1 << 20
 UNITS = ("B", "kB", "MB", "GB")
 SHOWN = 5  # keys of one kind named in a message
-OFFLINE = {"AFFECTKIT_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-"""What ``--offline`` sets: nothing is downloaded, by affectkit or by the libraries that a plugin uses."""
-
+GIVEN = "given"  # tag of a file that a recipe or the user names
 RANDOM = "random numbers, for trying only (affectkit weights tiny)"
 """Stands in files of weights that mean nothing; :func:`is_random` looks for it, and it is their licence in ``run.json``."""
-
-_HF = re.compile(r"hf:(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<file>.+)")
-
-
-@dataclass(frozen=True)
-class Address:
-    """A URI taken apart.
-
-    Attributes:
-        kind: where the file lives.
-        name: its file name.
-        places: where it is looked for on this machine, in order.
-        target: where a download puts it, ``None`` where there is nothing to download.
-        url: where it comes from, ``""`` where it cannot be downloaded.
-    """
-
-    kind: Kind
-    name: str
-    places: tuple[Path, ...]
-    target: Path | None = None
-    url: str = ""
-
-
-def cache_folder() -> Path:
-    """Where downloads go: ``AFFECTKIT_CACHE``, or ``affectkit`` in the user's cache folder."""
-    given = os.environ.get("AFFECTKIT_CACHE")
-    return Path(given).expanduser() if given else _user_cache() / "affectkit"
-
-
-def offline(variable: str = "AFFECTKIT_OFFLINE") -> bool:
-    """Whether a variable of :data:`OFFLINE` forbids downloads; ``--offline`` sets all of them."""
-    return os.environ.get(variable, "").lower() in ("1", "true", "yes", "on")
-
-
-def address(checkpoint: Checkpoint) -> Address:
-    """Where the file of a checkpoint may be, and where it comes from.
-
-    Raises:
-        CheckpointError: where the URI cannot be understood.
-    """
-    uri = checkpoint.uri
-    also = tuple(_expand(place) for place in checkpoint.also)
-    scheme = uri.partition(":")[0]
-    if scheme == "package":
-        return _in_package(uri)
-    if scheme == "hf":
-        return _on_hugging_face(uri, also)
-    if scheme in ("https", "http"):
-        if scheme == "http" and checkpoint.sha256 is None:
-            raise CheckpointError(f"{uri} is not encrypted and its digest is not known; give its sha256, or use https")
-        name = PurePosixPath(uri.split("?")[0].split("#")[0]).name or "weights"
-        folder = cache_folder() / (checkpoint.sha256 or hashlib.sha256(uri.encode()).hexdigest())[:16]
-        return Address("url", name, (folder / name, *also), folder / name, uri)
-    if "://" in uri:
-        raise CheckpointError(f"{uri} cannot be read; weights come from package:, https://, hf: or a path")
-    path = _expand(uri.removeprefix("file:"))
-    return Address("path", path.name, (path, *also))
 
 
 def local(checkpoint: Checkpoint) -> Path | None:
@@ -275,7 +212,7 @@ def random_state(make: Callable[[], torch.nn.Module], seed: int = 0) -> dict[str
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would change those of the GPU as well
         return make().state_dict()
 
 
@@ -308,51 +245,6 @@ def load_strict(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], pa
             "Is it the checkpoint of this model?"
         )
     module.load_state_dict(dict(tensors), strict=True)
-
-
-def _in_package(uri: str) -> Address:
-    package, _, inside = uri.removeprefix("package:").partition("/")
-    if not package.isidentifier() or not inside:
-        raise CheckpointError(f"{uri} names no file in a package; write package:affectkit_mini/weights/face.safetensors")
-    spec = find_spec(package)  # of a top-level package: finds it without running its code
-    if spec is None or not spec.submodule_search_locations:
-        raise CheckpointError(f"the package {package} is not installed, which holds the weights {inside}; install it with pip")
-    places = tuple(Path(folder, inside) for folder in spec.submodule_search_locations)
-    return Address("package", places[0].name, places)
-
-
-def _on_hugging_face(uri: str, also: tuple[Path, ...]) -> Address:
-    match = _HF.fullmatch(uri)
-    if match is None or ".." in match["file"].split("/"):
-        raise CheckpointError(f"{uri} names no file on Hugging Face; write hf:organisation/name@revision/file")
-    repo, revision, file = match["repo"], match["revision"] or "main", match["file"]
-    target = cache_folder() / "hf" / repo / revision / file
-    hub = _hub_cache() / f"models--{repo.replace('/', '--')}"
-    ref = hub / "refs" / revision  # a branch or tag points to a commit; a commit is its own folder
-    commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
-    endpoint = os.environ.get("HF_ENDPOINT", HUGGING_FACE).rstrip("/")
-    url = f"{endpoint}/{repo}/resolve/{revision}/{file}"
-    return Address("hf", PurePosixPath(file).name, (target, *also, hub / "snapshots" / commit / file), target, url)
-
-
-def _hub_cache() -> Path:
-    """Where the Hugging Face libraries keep their downloads."""
-    if given := os.environ.get("HF_HUB_CACHE"):
-        return Path(given).expanduser()
-    home = os.environ.get("HF_HOME")
-    return (Path(home).expanduser() if home else _user_cache() / "huggingface") / "hub"
-
-
-def _user_cache() -> Path:
-    given = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
-    return Path(given).expanduser() if given else Path.home() / ".cache"
-
-
-def _expand(place: str) -> Path:
-    """A path with ``~``, and with ``~/.cache`` as the user's cache folder."""
-    if place.startswith("~/.cache/"):
-        return _user_cache() / place.removeprefix("~/.cache/")
-    return Path(place).expanduser()
 
 
 def _fetch(checkpoint: Checkpoint, found: Address, owner: str, progress: Progress | None) -> Path:
@@ -457,8 +349,9 @@ def _remedy(found: Address, owner: str, tag: str, option: str | None) -> str:
     if not found.url:
         return f"Give the right file with {give}" if give else "Give the right file"
     wanted = f"{owner}:{tag}" if tag else owner
-    get = f"Get them with 'affectkit weights fetch {wanted}'" if owner else f"Download them from {found.url} to {found.target}"
-    if owner and offline():
+    known = owner and tag != GIVEN  # a file that a recipe names itself has no tag to fetch it by
+    get = f"Get them with 'affectkit weights fetch {wanted}'" if known else f"Download them from {found.url} to {found.target}"
+    if known and offline():
         get += f" where there is a network and downloads are allowed, or put {found.url} at {found.target}"
     return f"{get}{f', or give a local file: {give}' if give else ''}"
 

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from affectkit import checkpoints, machine
+from affectkit.addresses import address, offline
 from affectkit.discovery import describe
 from affectkit.errors import AffectKitError, CheckpointError, Problems
 from affectkit.machine import Finding, Mark
@@ -53,13 +54,15 @@ def examine(load: Callable[[], Registry]) -> Iterator[Finding]:
         return
     for plugin in registry.plugins:
         yield from guarded(f"plugin {plugin.name}", partial(check_plugin, plugin))
-    recipe, unread = _default_recipe(registry)
+    recipe: list[Recipe] = []
+    yield from guarded("default recipe", partial(_read_default, registry, recipe))
     told = []
     for entry in registry.entries():
-        for finding in guarded(entry.id, partial(check_weights, entry, recipe)):
+        for finding in guarded(entry.id, partial(check_weights, entry, recipe[0] if recipe else None)):
             told.append(finding.text)
             yield finding
-    yield from unread or guarded("default recipe", partial(check_recipe, recipe, registry, told))
+    if recipe:
+        yield from guarded("default recipe", partial(check_recipe, recipe[0], registry, told))
 
 
 def guarded(subject: str, check: Check) -> Iterator[Finding]:
@@ -120,38 +123,34 @@ def _look(component: Component, tag: str) -> tuple[Mark, str, str]:
     from affectkit.inventory import Record, find
 
     checkpoint = component.used_checkpoints()[tag]
-    several = len(component.checkpoints) > 1
     place = find(Record(component.id, tag, checkpoint, True))
     if place.state == "unusable":
         return "problem", place.problem, ""
-    if place.path is None and not checkpoints.address(checkpoint).url:
-        try:
-            checkpoints.resolve(checkpoint, owner=component.id)
-        except CheckpointError as error:
-            return "problem", str(error).removeprefix(f"{component.id}: "), ""
-    if place.path is None:
+    if place.path is None and address(checkpoint).url:
         size = f" ({checkpoints.readable(place.size)})" if place.size else ""
-        where = " where downloads are allowed" if checkpoints.offline() else ""
-        name = f"{component.id}:{tag}" if several else component.id
-        return (
-            "note",
-            f"{checkpoints.address(checkpoint).name}{size} is not here",
-            f"Where it is wanted: affectkit weights fetch {name}{where}",
-        )
-    if checkpoints.is_random(place.path):
+        return "note", f"{address(checkpoint).name}{size} is not here", f"Where it is wanted: {_fetch(component, tag)}"
+    if place.path is not None and checkpoints.is_random(place.path):
         return "note", f"{place.path.name} holds random numbers, for trying only", ""
-    if checkpoint.sha256 is None:
-        return "ok", f"{place.path.name} is here, no digest is published", ""
-    if (place.size or 0) > LARGE:
+    if place.path is not None and checkpoint.sha256 is not None and (place.size or 0) > LARGE:
         return "ok", f"{place.path.name} is here, too large to compare its digest now (affectkit weights verify {component.id})", ""
     try:
-        checkpoints.resolve(checkpoint, owner=component.id, tag=tag if several else "")
+        path = checkpoints.resolve(checkpoint, owner=component.id, tag=tag if len(component.checkpoints) > 1 else "")
     except CheckpointError as error:
         return "problem", str(error).removeprefix(f"{component.id}: "), ""
-    return "ok", f"{place.path.name} is here, verified", ""
+    return "ok", f"{path.name} is here, {'verified' if checkpoint.sha256 else 'no digest is published'}", ""
 
 
-def check_recipe(recipe: Recipe | None, registry: Registry, told: Iterable[str] = ()) -> Iterator[Finding]:
+def _fetch(component: Component, tag: str) -> str:
+    """The command that gets a checkpoint."""
+    from affectkit.session import DEFAULT_RECIPE
+
+    name = component.id
+    if len(component.checkpoints) > 1:
+        name += f":{DEFAULT_RECIPE if tag == checkpoints.GIVEN else tag}"
+    return f"affectkit weights fetch {name}{' where downloads are allowed' if offline() else ''}"
+
+
+def check_recipe(recipe: Recipe, registry: Registry, told: Iterable[str] = ()) -> Iterator[Finding]:
     """Whether the recipe that ``affectkit run`` follows has all that it needs.
 
     Args:
@@ -162,8 +161,6 @@ def check_recipe(recipe: Recipe | None, registry: Registry, told: Iterable[str] 
     from affectkit.assembly import assemble
 
     subject = "default recipe"
-    if recipe is None:
-        return
     try:
         assembled = assemble(recipe, registry)
     except AffectKitError as error:
@@ -178,15 +175,16 @@ def check_recipe(recipe: Recipe | None, registry: Registry, told: Iterable[str] 
     yield Finding(subject, "ok", f"{recipe.name}: {len(assembled.components)} components, all that it must have is here")
 
 
-def _default_recipe(registry: Registry) -> tuple[Recipe | None, list[Finding]]:
+def _read_default(registry: Registry, found: list[Recipe]) -> Iterator[Finding]:
+    """Puts the default recipe into ``found``; says so where there is none."""
     from affectkit.config import Recipe
     from affectkit.session import DEFAULT_RECIPE
 
     try:
-        return Recipe.load(DEFAULT_RECIPE, find=registry.recipe), []
+        found.append(Recipe.load(DEFAULT_RECIPE, find=registry.recipe))
     except AffectKitError as error:
         remedy = "pip install affectkit-mini, or give affectkit run a recipe with --recipe or modalities with --plugins"
-        return None, [Finding("default recipe", "problem", str(error), remedy)]
+        yield Finding("default recipe", "problem", str(error), remedy)
 
 
 def _failed(subject: str, error: Exception) -> Finding:

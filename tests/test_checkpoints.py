@@ -205,6 +205,44 @@ def test_record(tmp_path):
     }
 
 
+def test_a_folder_is_one_checkpoint(tmp_path):
+    folder = tmp_path / "model"
+    (folder / "inside").mkdir(parents=True)
+    (folder / "config.json").write_bytes(b"{}")
+    (folder / "inside" / "a.bin").write_bytes(CONTENT)
+    checkpoint = Checkpoint(str(folder))
+    assert checkpoints.local(checkpoint) == resolve(checkpoint) == folder
+    before = checkpoints.record(checkpoint, folder)
+    assert (before["file"], before["bytes"]) == ("model", len(CONTENT) + 2)
+    assert resolve(Checkpoint(str(folder), before["sha256"])) == folder
+    (folder / "inside" / "a.bin").rename(folder / "a.bin")
+    assert checkpoints.sha256(folder) != before["sha256"]  # names count
+    assert "model is damaged or another version" in refused(Checkpoint(str(folder), before["sha256"]))
+
+
+def test_random_weights_say_so_in_every_format(tmp_path, tensors):
+    random, real = {"licence": checkpoints.RANDOM}, {"licence": "MIT"}
+    for header, expected in ((random, True), (real, False)):
+        folder = tmp_path / str(expected)
+        checkpoints.save_tensors(folder / "a.safetensors", tensors, header)
+        checkpoints.save_torch(folder / "a.pt", header | {"model_state_dict": tensors})
+        for path in (folder / "a.safetensors", folder / "a.pt", folder):
+            assert checkpoints.is_random(path) is expected
+            record = checkpoints.record(Checkpoint(str(path), licence="as given"), path)
+            assert record["licence"] == (checkpoints.RANDOM if expected else "as given")
+        assert same(checkpoints.load_tensors(folder / "a.pt"), tensors)
+    assert not checkpoints.is_random(tmp_path / "gone")
+
+
+def test_random_states_are_the_same_each_time_and_move_nothing_else():
+    before = torch.get_rng_state()
+    first, second = (checkpoints.random_state(lambda: torch.nn.Linear(4, 3)) for _ in range(2))
+    other = checkpoints.random_state(lambda: torch.nn.Linear(4, 3), seed=1)
+    assert same(first, second)
+    assert not same(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 # --- downloads
 
 
@@ -246,8 +284,20 @@ def test_a_damaged_copy_is_downloaded_again(server, cache):
 def test_offline(server, monkeypatch):
     monkeypatch.setenv("AFFECTKIT_OFFLINE", "1")
     message = refused(Checkpoint(f"{server.url}/weights.bin", DIGEST), fetch=True)
-    assert "AFFECTKIT_OFFLINE is set, so weights.bin is not downloaded. By hand: download http://127.0.0.1" in message
+    assert (
+        "--offline or AFFECTKIT_OFFLINE forbids downloads, so weights.bin is not downloaded. By hand: download http://127.0.0.1" in message
+    )
     assert server.paths == []
+
+
+def test_absent_weights_offline_say_where_to_put_them(cache, monkeypatch):
+    monkeypatch.setenv("AFFECTKIT_OFFLINE", "1")
+    message = refused(Checkpoint("https://example.org/models/tiny.pt", DIGEST), owner="core/whisper")
+    target = cache / "affectkit" / DIGEST[:16] / "tiny.pt"
+    assert message.endswith(
+        "Get them with 'affectkit weights fetch core/whisper' where there is a network and downloads are allowed, "
+        f"or put https://example.org/models/tiny.pt at {target}"
+    )
 
 
 def test_a_download_with_another_digest_is_not_kept(server, cache):
@@ -500,3 +550,26 @@ def test_neither_recipes_nor_weights_import_heavy_packages():
     code = f"import sys, {names}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_component_of_several_takes_paths_by_tag(tmp_path):
+    @dataclass(frozen=True)
+    class Paths:
+        large: str | None = None
+        small: int = 3  # an option of its own that only shares the name
+
+    class Two(Model):
+        Options = Paths
+
+    path = tmp_path / "own.pt"
+    used = Two(Paths(large=str(path))).used_checkpoints()
+    assert used["small"] == Model.checkpoints["small"]
+    assert (used["large"].uri, used["large"].sha256) == (str(path), None)
+    assert Two().used_checkpoints() == Model.checkpoints
+
+
+def test_a_component_without_random_weights_says_what_to_do(tmp_path):
+    with pytest.raises(
+        CheckpointError, match="model has no random weights to try it with: its plugin does not write any. Get the real ones"
+    ):
+        Model().write_random("small", tmp_path)

@@ -14,6 +14,8 @@ from textwrap import dedent
 import pytest
 from click.testing import CliRunner, Result
 
+from affectkit.addresses import OFFLINE
+from affectkit.checkpoints import RANDOM
 from affectkit.cli import cli
 
 CONTENT = b"weights" * 1000
@@ -33,7 +35,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for tag in ("small", "large"):
         (served / f"{tag}.pt").write_bytes(CONTENT)
     (tmp_path / "local.pt").write_bytes(CONTENT)
-    for name in ("AFFECTKIT_OFFLINE", "AFFECTKIT_PLUGINS_DIR", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+    for name in (*OFFLINE, "AFFECTKIT_PLUGINS_DIR", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AFFECTKIT_CACHE", str(tmp_path / "cache"))
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(served))) as server:
@@ -54,7 +56,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             class Model(Provider):
                 name, kind, scope, Options = "model", "noise", "window", Choice
                 checkpoints = {{
-                    tag: Checkpoint(f"{url}/{{tag}}.pt", "{DIGEST}", licence="MIT", source="a paper") for tag in ("small", "large", "gone")
+                    tag: Checkpoint(f"{url}/{{tag}}.pt", "{DIGEST}", licence="MIT", source="a paper", size=7000) for tag in ("small", "large", "gone")
                 }}
                 def provide(self, clips): return []
 
@@ -89,24 +91,36 @@ def weights(folder: Path, *arguments: str) -> Result:
 def test_list(plugins, tmp_path):
     result = weights(plugins, "list", "ears")
     assert result.exit_code == 0
-    rows = [line.split("  ") for line in result.stdout.splitlines()]
-    assert [[cell.strip() for cell in row if cell.strip()] for row in rows] == [
-        ["ears/fixed:here", "local.pt", "7.0 kB", "CC0-1.0", "here"],
-        [
-            "ears/fixed:there",
-            "a.pt",
-            "-",
-            "unknown",
-            "the package no_such_package is not installed, which holds the weights a.pt; install it with pip",
-        ],
-        ["ears/fixed:free", "local.pt", "7.0 kB", "unknown", "here"],
-        ["ears/model:small*", "small.pt", "-", "MIT", "not here"],
-        ["ears/model:large", "large.pt", "-", "MIT", "not here"],
-        ["ears/model:gone", "gone.pt", "-", "MIT", "not here"],
+    rows = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in result.stdout.splitlines()]
+    assert rows == [
+        ["weights", "size", "state", "sha256", "licence", "from"],
+        ["ears/fixed:here", "7.0 kB", "here", DIGEST[:8], "CC0-1.0", "a file"],
+        ["ears/fixed:there", "-", "unusable", "-", "unknown", "no_such_package"],
+        ["ears/fixed:free", "7.0 kB", "here", "-", "unknown", "a file"],
+        ["ears/model:small*", "7.0 kB", "not here", DIGEST[:8], "MIT", rows[4][-1]],
+        ["ears/model:large", "7.0 kB", "not here", DIGEST[:8], "MIT", rows[4][-1]],
+        ["ears/model:gone", "7.0 kB", "not here", DIGEST[:8], "MIT", rows[4][-1]],
     ]
+    assert rows[4][-1].startswith("127.0.0.1:")
+    assert (
+        "ears/fixed:there: the package no_such_package is not installed, which holds the weights a.pt; install it with pip" in result.stderr
+    )
     [told] = json.loads(weights(plugins, "list", "--json", "ears/fixed:here").stdout)
-    assert told["path"] == str(tmp_path / "local.pt")
-    assert told["sha256"] == DIGEST
+    assert told == {
+        "name": "ears/fixed:here",
+        "component": "ears/fixed",
+        "tag": "here",
+        "default": False,
+        "file": "local.pt",
+        "size": len(CONTENT),
+        "licence": "CC0-1.0",
+        "state": "here",
+        "problem": None,
+        "path": str(tmp_path / "local.pt"),
+        "uri": str(tmp_path / "local.pt"),
+        "sha256": DIGEST,
+        "source": "",
+    }
     assert "No component has weights of its own." in weights(plugins, "list", "ears/bare").stderr
     assert "ears/model:small*" in weights(plugins, "list").stdout
 
@@ -132,11 +146,43 @@ def test_fetch_by_tag_and_all(plugins, tmp_path):
     assert "answered 404 File not found. By hand: download " in result.stderr
 
 
-def test_offline(plugins, monkeypatch):
-    monkeypatch.setenv("AFFECTKIT_OFFLINE", "1")
-    result = weights(plugins, "fetch", "ears/model")
+@pytest.mark.parametrize("arguments", [("fetch", "--offline", "ears/model"), ("fetch", "ears/model", "--offline")])
+def test_offline_after_the_command(plugins, tmp_path, arguments):
+    result = weights(plugins, *arguments)
     assert result.exit_code == 2
-    assert "AFFECTKIT_OFFLINE is set, so small.pt is not downloaded" in result.stderr
+    assert (
+        "ears/model: --offline or AFFECTKIT_OFFLINE forbids downloads, so small.pt is not downloaded. By hand: download http"
+        in result.stderr
+    )
+    assert not (tmp_path / "cache").exists()
+    assert weights(plugins, "fetch", "ears/model").exit_code == 0  # it held for that call only
+
+
+def test_offline_before_the_command_and_by_variable(plugins, monkeypatch):
+    refused = CliRunner().invoke(cli, ["--offline", "--plugins-dir", str(plugins), "weights", "fetch", "ears/model"])
+    assert "forbids downloads" in refused.stderr
+    monkeypatch.setenv("AFFECTKIT_OFFLINE", "1")
+    assert "forbids downloads" in weights(plugins, "fetch", "ears/model").stderr
+
+
+def test_a_list_fits_into_a_hundred_columns():
+    lines = CliRunner().invoke(cli, ["weights", "list"]).stdout.splitlines()
+    assert lines
+    assert max(map(len, lines)) <= 100
+
+
+def test_what_a_recipe_names_is_listed_and_fetched(plugins, tmp_path):
+    served = tmp_path / "served" / "own.pt"
+    served.write_bytes(CONTENT)
+    [told] = json.loads(weights(plugins, "list", "ears/model:small", "--json").stdout)
+    url = told["uri"].replace("small.pt", "own.pt").replace("http://", "https://")
+    (plugins / "own.yaml").write_text(f"modalities: [ears/none]\ncomponents: {{ears/model: {{checkpoint: '{url}'}}}}\n")
+    with (plugins / "ears.py").open("a") as file:
+        file.write("\n@hookimpl\ndef affectkit_recipes():\n    from pathlib import Path\n    return [Path(__file__).parent / 'own.yaml']\n")
+    [told] = json.loads(weights(plugins, "list", "ears/model:ears/own", "--json").stdout)
+    assert (told["name"], told["uri"], told["default"], told["state"]) == ("ears/model:ears/own", url, False, "not here")
+    result = weights(plugins, "fetch", "ears/model:ears/own", "--offline")
+    assert f"so own.pt is not downloaded. By hand: download {url}" in result.stderr
 
 
 def test_unknown_names_are_reported_together(plugins):
@@ -166,6 +212,8 @@ def test_verify(plugins, tmp_path):
         ["ears/fixed:here", "ok"],
         ["ears/fixed:free", "no"],
     ]
+    (tmp_path / "local.pt").write_text(RANDOM)
+    assert weights(plugins, "verify", "ears/fixed:free").stdout.split()[:2] == ["ears/fixed:free", "random"]
     (tmp_path / "cache" / DIGEST[:16] / "small.pt").write_bytes(b"half")
     result = weights(plugins, "verify", "ears/model")
     assert result.exit_code == 2

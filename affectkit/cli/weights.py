@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 HEADINGS = ("weights", "size", "state", "sha256", "licence", "from")
 DIGITS = 8  # of a digest that are shown
-LONGEST = 20  # characters of licence and origin that are shown, so that a line has at most 100
+LONGEST = 20  # characters of a licence that are shown
+WIDTH = 100  # characters of a line of the list
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 names_argument = click.argument("names", nargs=-1, metavar="[ID]...")
@@ -52,7 +53,7 @@ def list_command(plugins: PluginChoice, names: tuple[str, ...], as_json: bool) -
     if not told:
         click.echo("No component has weights of its own.", err=True)
         return
-    _print_table([HEADINGS, *map(_row, told)])
+    _print_table([HEADINGS, *map(_row, told)], WIDTH)
     click.echo("* used unless the recipe chooses another. To get one: affectkit weights fetch ID. Paths and all else: --json", err=True)
     for item in told:
         if item["problem"]:
@@ -168,11 +169,11 @@ def _row(told: dict[str, Any]) -> tuple[str, ...]:
     name = told["name"] + ("*" if told["default"] else "")
     digest = told["sha256"][:DIGITS] if told["sha256"] else "-"
     size = "-" if told["size"] is None else checkpoints.readable(told["size"])
-    return (name, size, told["state"], digest, _short(told["licence"]), _short(_host(told["uri"])))
+    return (name, size, told["state"], digest, _short(told["licence"], LONGEST), _host(told["uri"]))
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3].rstrip()}..."
+def _short(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 3].rstrip()}..."
 
 
 def _host(uri: str) -> str:
@@ -189,12 +190,13 @@ def _source(checkpoint: Checkpoint) -> str:
     return f", {checkpoint.source}" if checkpoint.source else ""
 
 
-def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
+def _print_table(rows: Sequence[tuple[str, ...]], width: int | None = None) -> None:
     if not rows:
         return
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        line = "  ".join(cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)).rstrip()
+        click.echo(line if width is None else _short(line, width))
 
 
 @contextmanager

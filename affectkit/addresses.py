@@ -1,0 +1,124 @@
+"""Where weights are: URIs taken apart, the places where their files may be, and whether downloads are allowed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+from affectkit.downloads import HUGGING_FACE
+from affectkit.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from affectkit.components import Checkpoint
+
+Kind = Literal["package", "path", "url", "hf"]
+
+OFFLINE = {"AFFECTKIT_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+"""What ``--offline`` sets: nothing is downloaded, by affectkit or by the libraries that a plugin uses."""
+
+_HF = re.compile(r"hf:(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<file>.+)")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A URI taken apart.
+
+    Attributes:
+        kind: where the file lives.
+        name: its file name.
+        places: where it is looked for on this machine, in order.
+        target: where a download puts it, ``None`` where there is nothing to download.
+        url: where it comes from, ``""`` where it cannot be downloaded.
+    """
+
+    kind: Kind
+    name: str
+    places: tuple[Path, ...]
+    target: Path | None = None
+    url: str = ""
+
+
+def cache_folder() -> Path:
+    """Where downloads go: ``AFFECTKIT_CACHE``, or ``affectkit`` in the user's cache folder."""
+    given = os.environ.get("AFFECTKIT_CACHE")
+    return Path(given).expanduser() if given else _user_cache() / "affectkit"
+
+
+def offline(variable: str = "AFFECTKIT_OFFLINE") -> bool:
+    """Whether a variable of :data:`OFFLINE` forbids downloads; ``--offline`` sets all of them."""
+    return os.environ.get(variable, "").lower() in ("1", "true", "yes", "on")
+
+
+def address(checkpoint: Checkpoint) -> Address:
+    """Where the file of a checkpoint may be, and where it comes from.
+
+    Raises:
+        CheckpointError: where the URI cannot be understood.
+    """
+    uri = checkpoint.uri
+    also = tuple(_expand(place) for place in checkpoint.also)
+    scheme = uri.partition(":")[0]
+    if scheme == "package":
+        return _in_package(uri)
+    if scheme == "hf":
+        return _on_hugging_face(uri, also)
+    if scheme in ("https", "http"):
+        if scheme == "http" and checkpoint.sha256 is None:
+            raise CheckpointError(f"{uri} is not encrypted and its digest is not known; give its sha256, or use https")
+        name = PurePosixPath(uri.split("?")[0].split("#")[0]).name or "weights"
+        folder = cache_folder() / (checkpoint.sha256 or hashlib.sha256(uri.encode()).hexdigest())[:16]
+        return Address("url", name, (folder / name, *also), folder / name, uri)
+    if "://" in uri:
+        raise CheckpointError(f"{uri} cannot be read; weights come from package:, https://, hf: or a path")
+    path = _expand(uri.removeprefix("file:"))
+    return Address("path", path.name, (path, *also))
+
+
+def _in_package(uri: str) -> Address:
+    package, _, inside = uri.removeprefix("package:").partition("/")
+    if not package.isidentifier() or not inside:
+        raise CheckpointError(f"{uri} names no file in a package; write package:affectkit_mini/weights/face.safetensors")
+    spec = find_spec(package)  # of a top-level package: finds it without running its code
+    if spec is None or not spec.submodule_search_locations:
+        raise CheckpointError(f"the package {package} is not installed, which holds the weights {inside}; install it with pip")
+    places = tuple(Path(folder, inside) for folder in spec.submodule_search_locations)
+    return Address("package", places[0].name, places)
+
+
+def _on_hugging_face(uri: str, also: tuple[Path, ...]) -> Address:
+    match = _HF.fullmatch(uri)
+    if match is None or ".." in match["file"].split("/"):
+        raise CheckpointError(f"{uri} names no file on Hugging Face; write hf:organisation/name@revision/file")
+    repo, revision, file = match["repo"], match["revision"] or "main", match["file"]
+    target = cache_folder() / "hf" / repo / revision / file
+    hub = _hub_cache() / f"models--{repo.replace('/', '--')}"
+    ref = hub / "refs" / revision  # a branch or tag points to a commit; a commit is its own folder
+    commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
+    endpoint = os.environ.get("HF_ENDPOINT", HUGGING_FACE).rstrip("/")
+    url = f"{endpoint}/{repo}/resolve/{revision}/{file}"
+    return Address("hf", PurePosixPath(file).name, (target, *also, hub / "snapshots" / commit / file), target, url)
+
+
+def _hub_cache() -> Path:
+    """Where the Hugging Face libraries keep their downloads."""
+    if given := os.environ.get("HF_HUB_CACHE"):
+        return Path(given).expanduser()
+    home = os.environ.get("HF_HOME")
+    return (Path(home).expanduser() if home else _user_cache() / "huggingface") / "hub"
+
+
+def _user_cache() -> Path:
+    given = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
+    return Path(given).expanduser() if given else Path.home() / ".cache"
+
+
+def _expand(place: str) -> Path:
+    """A path with ``~``, and with ``~/.cache`` as the user's cache folder."""
+    if place.startswith("~/.cache/"):
+        return _user_cache() / place.removeprefix("~/.cache/")
+    return Path(place).expanduser()
