@@ -241,17 +241,21 @@ def _check_empty(folder: Path) -> None:
 
 
 def _write(folder: Path, files: Mapping[str, str]) -> None:
-    """Writes all files into a folder of another name and renames it, so that nothing half-written is left where writing fails."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    """Writes all files into a folder of another name and moves them, so that nothing half-written is left where writing fails."""
+    there = folder.exists()
+    beside = folder if there else folder.parent  # an empty folder stays the same one: somebody may be in it
+    beside.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".affectkit-", dir=beside))
     try:
+        made = temporary / "made"
         for path, text in files.items():
-            target = temporary / path
+            target = made / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
-        temporary.chmod(0o755)  # mkdtemp makes folders that only their owner can read
-        if folder.exists():
-            folder.rmdir()
-        temporary.rename(folder)
+        if not there:
+            made.rename(folder)
+        else:
+            for item in sorted(made.iterdir()):
+                item.rename(folder / item.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -167,6 +167,13 @@ def test_folders_that_cannot_be_used(here: Path) -> None:
     assert refused("other") == "other is a file; name a folder with --out"
 
 
+def test_the_current_folder_can_be_filled(here: Path) -> None:
+    result = new("voice", "--out", ".")
+    assert result.exit_code == 0, result.output
+    assert "pip install -e .\n" in result.stdout
+    assert {path.name for path in here.iterdir()} == {"pyproject.toml", "README.md", "LICENSE", ".gitignore", "affectkit_voice", "tests"}
+
+
 def test_nothing_is_left_where_writing_fails(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = Path.write_text
 
