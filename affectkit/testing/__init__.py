@@ -5,7 +5,16 @@ Importing this loads neither torch nor pytest.
 
 from __future__ import annotations
 
-from affectkit.testing.contracts import CHECKS, FusionContract, HeadContract, ModalityContract, Outcome, ProviderContract, examine
+from affectkit.testing.contracts import (
+    CHECKS,
+    FusionContract,
+    HeadContract,
+    ModalityContract,
+    Outcome,
+    ProviderContract,
+    SubmitterContract,
+    examine,
+)
 from affectkit.testing.subjects import ContractError, Unchecked
 
 __all__ = [
@@ -16,6 +25,7 @@ __all__ = [
     "ModalityContract",
     "Outcome",
     "ProviderContract",
+    "SubmitterContract",
     "Unchecked",
     "examine",
 ]

@@ -13,17 +13,17 @@ A test module of a plugin needs no more than this::
 Clips, sources and media to try it on are made from what it declares. Where that is not enough (a modality that only
 speaks about laughter, a kind of input of your own), give better ones with a static method ``examples`` of the test class, or of the
 component itself: clips for modalities and providers, :class:`affectkit.components.Sources` for fusions, fused values and
-sources for heads.
+sources for heads, the text or the path of an organisers' list for submitters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from affectkit.components import Component
-from affectkit.testing import common, modalities, opinions, providers
+from affectkit.testing import common, modalities, opinions, providers, submissions
 from affectkit.testing.subjects import ContractError, Subject, Unchecked
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ SUBJECTS: Mapping[str, type[Subject]] = {
     "modality": modalities.ModalitySubject,
     "fusion": opinions.FusionSubject,
     "head": opinions.HeadSubject,
+    "submitter": submissions.SubmitterSubject,
 }
 
 _BEFORE: tuple[Callable[..., None], ...] = (common.light_import, common.declaration, common.loads, common.answers)
@@ -91,6 +92,14 @@ CHECKS: Mapping[str, tuple[Callable[..., None], ...]] = {
         opinions.nothing_in_nothing_out,
         opinions.rows_independent,
         opinions.refuses_unfitted,
+        *_ALWAYS,
+    ),
+    "submitter": (
+        *_BEFORE,
+        submissions.round_trip,
+        submissions.every_line_answered,
+        submissions.damage_found,
+        submissions.damaged_lists,
         *_ALWAYS,
     ),
 }
@@ -222,6 +231,8 @@ class HeadContract(Contract):
     kind = "head"
 
 
-def kinds() -> Sequence[str]:
-    """The kinds of components that can be checked."""
-    return tuple(CHECKS)
+@_with_tests
+class SubmitterContract(Contract):
+    """The contract of submitters; derive a test class from it and name the component."""
+
+    kind = "submitter"

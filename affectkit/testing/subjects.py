@@ -192,9 +192,9 @@ class Subject(ABC):
 
     @property
     def given(self) -> Any:
-        """What the component is asked, made once."""
+        """What the component is asked, made once; raises as :attr:`answer` does."""
         if self._given is None:
-            self._given = self.make_given()
+            self._given = self._try(self.make_given)
         return self._given
 
     @property
@@ -204,18 +204,22 @@ class Subject(ABC):
         Raises:
             Unchecked: where it says nothing, whatever the reason; the check of answering says whose fault that is.
         """
-        if self._answer is None and self._silence is None:
+        if self._answer is None:
             component, given = self.loaded, self.given
+            self._answer = self._try(lambda: self.ask(component, given))
+        return self._answer
+
+    def _try(self, action: Callable[[], Any]) -> Any:
+        """Does something that the answer depends on, once; where it fails, everything that needs it cannot be checked."""
+        if self._silence is None:
             try:
                 with surroundings.kept():
-                    self._answer = self.ask(component, given)
+                    return action()
             except (Unchecked, ContractError) as error:
                 self._silence = error
         if isinstance(self._silence, ContractError):
             raise Unchecked(f"it does not answer: {self._silence}")
-        if self._silence is not None:
-            raise self._silence
-        return self._answer
+        raise self._silence
 
     @property
     def answer_problem(self) -> AffectKitError | None:
