@@ -139,7 +139,7 @@ def default_text(value: Any) -> str:
 def parameters(function: Any) -> list[inspect.Parameter]:
     """What a function takes, or a method without the object that it belongs to."""
     found = list(inspect.signature(function).parameters.values())
-    return found[1:] if "." in function.__qualname__.rpartition("<locals>.")[2] else found
+    return found[1:] if found and found[0].name in ("self", "cls") else found
 
 
 def signature(function: Any, name: str) -> str:
@@ -186,9 +186,9 @@ def function_entry(path: str, link: Link) -> Iterator[str]:
 
 
 def meanings(cls: type) -> dict[str, str]:
-    """What docstrings say of the attributes of a class; of a dataclass also those of the classes that it derives from."""
+    """What docstrings say of the attributes of a class, also of those that it derives from; what every component has is said once."""
     found: dict[str, str] = {}
-    for base in reversed(cls.__mro__) if is_dataclass(cls) else (cls,):
+    for base in (cls,) if issubclass(cls, api.Component) else reversed(cls.__mro__):
         sections = Docstring.of(base).sections if "__doc__" in vars(base) and base is not object else {}
         entries = [*sections.get("Args", ()), *sections.get("Attributes", ())]
         found |= {name: meaning for names, meaning in entries for name in names.split(", ")}
@@ -247,16 +247,24 @@ def class_entry(path: str, known: Mapping[str, str], link: Link) -> Iterator[str
     if lines:
         yield "Attributes:\n\n" + "\n".join(lines)
     yield from body(Docstring([], doc.sections, doc.examples), link, skip=("Args", "Attributes"))
-    own = {member: (item, Docstring.of(item)) for member, item in members(cls).items()}
-    if all(not d.sections and not d.examples and len(d.text) == 1 and "\n" not in d.first for _, d in own.values()):
-        lines = [f"- `{', '.join(calls(cls, member, item))}`: {marked(d.first, link)}" for member, (item, d) in own.items()]
-        if lines:
-            yield "Methods:\n\n" + "\n".join(lines)
-        return
-    for member, (item, described) in own.items():
-        yield "#### " + {"__getitem__": f"{name}[start:end]", "__len__": f"len({name.lower()})"}.get(member, f"{name}.{member}")
-        yield "```py\n" + "\n".join(calls(cls, member, item)) + "\n```"
-        yield from body(described, link)
+    yield from member_entries(cls, link)
+
+
+def member_entries(cls: type, link: Link) -> Iterator[str]:
+    """The methods of a class: a list where a sentence says all, headings where they need more; of a contract its checks."""
+    own = {name: (item, Docstring.of(item)) for name, item in members(cls).items()}
+    checks = [f"- `{name.removeprefix('test_')}`: {marked(doc.first, link)}" for name, (_, doc) in own.items() if name.startswith("test_")]
+    if checks:
+        yield "Checks, each a test method:\n\n" + "\n".join(checks)
+    elif any(doc.sections or doc.examples or len(doc.text) > 1 or "\n" in doc.first for _, doc in own.values()):
+        for name, (item, doc) in own.items():
+            special = {"__getitem__": f"{cls.__name__}[start:end]", "__len__": f"len({cls.__name__.lower()})"}
+            yield f"#### {special.get(name, f'{cls.__name__}.{name}')}"
+            yield "```py\n" + "\n".join(calls(cls, name, item)) + "\n```"
+            yield from body(doc, link)
+    elif own:
+        lines = [f"- `{', '.join(calls(cls, name, item))}`: {marked(doc.first, link)}" for name, (item, doc) in own.items()]
+        yield "Methods:\n\n" + "\n".join(lines)
 
 
 def table(*rows: tuple[str, ...]) -> str:
