@@ -8,12 +8,13 @@ fetch, and never where ``AFFECTKIT_OFFLINE=1``. Files are safetensors, or ``.pt`
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from affectkit.addresses import Address, address, offline
 from affectkit.downloads import Progress, download
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import torch
 
     from affectkit.components import Checkpoint
+
+Network = TypeVar("Network", bound="torch.nn.Module")
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
@@ -183,7 +186,7 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
     # Clones, because safetensors refuses tensors that share memory (tied weights).
     content = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, dict(metadata or {}))
     with replacing(path) as file:
-        file.write(content)
+        file.write(_in_order(content) if metadata else content)
 
 
 def save_torch(path: Path, content: Mapping[str, Any]) -> None:
@@ -202,8 +205,8 @@ def save_torch(path: Path, content: Mapping[str, Any]) -> None:
         torch.save(dict(content), file)
 
 
-def random_state(make: Callable[[], torch.nn.Module], seed: int = 0) -> dict[str, torch.Tensor]:
-    """The state of a network with the random numbers that it begins with; no other random numbers change.
+def random_network(make: Callable[[], Network], seed: int = 0) -> Network:
+    """A network with the random numbers that it begins with; no other random numbers change.
 
     Args:
         make: makes the network.
@@ -213,7 +216,7 @@ def random_state(make: Callable[[], torch.nn.Module], seed: int = 0) -> dict[str
 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would change those of the GPU as well
-        return make().state_dict()
+        return make()
 
 
 def load_strict(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
@@ -282,6 +285,19 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     finally:
         with suppress(OSError):  # already renamed, or a folder that cannot be written
             temporary.unlink()
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with the text of its header in order; safetensors writes it in any, and the same weights should be the same file.
+
+    The format: the length of the header in 8 bytes, the header as JSON, filled up with spaces to a multiple of 8 bytes, the tensors.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def _safe_tensors(path: Path) -> dict[str, torch.Tensor]:

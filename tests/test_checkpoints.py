@@ -234,10 +234,10 @@ def test_random_weights_say_so_in_every_format(tmp_path, tensors):
     assert not checkpoints.is_random(tmp_path / "gone")
 
 
-def test_random_states_are_the_same_each_time_and_move_nothing_else():
+def test_random_networks_are_the_same_each_time_and_move_nothing_else():
     before = torch.get_rng_state()
-    first, second = (checkpoints.random_state(lambda: torch.nn.Linear(4, 3)) for _ in range(2))
-    other = checkpoints.random_state(lambda: torch.nn.Linear(4, 3), seed=1)
+    first, second = (checkpoints.random_network(lambda: torch.nn.Linear(4, 3)).state_dict() for _ in range(2))
+    other = checkpoints.random_network(lambda: torch.nn.Linear(4, 3), seed=1).state_dict()
     assert same(first, second)
     assert not same(first, other)
     assert torch.equal(torch.get_rng_state(), before)
@@ -421,6 +421,16 @@ def test_save_and_load(tmp_path, tensors):
     assert os.listdir(path.parent) == ["a.safetensors"]
 
 
+def test_the_same_tensors_are_the_same_file(tmp_path, tensors):
+    header = {name: "\u00e4 " * count for count, name in enumerate("gfedcba")}
+    for _ in range(5):
+        checkpoints.save_tensors(tmp_path / "a.safetensors", tensors, header)
+        checkpoints.save_tensors(tmp_path / "b.safetensors", tensors, dict(reversed(header.items())))
+        assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    assert checkpoints.metadata(tmp_path / "a.safetensors") == header
+    assert same(checkpoints.load_tensors(tmp_path / "a.safetensors"), tensors)
+
+
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, tensors):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot be written: "):
@@ -569,7 +579,5 @@ def test_a_component_of_several_takes_paths_by_tag(tmp_path):
 
 
 def test_a_component_without_random_weights_says_what_to_do(tmp_path):
-    with pytest.raises(
-        CheckpointError, match="model has no random weights to try it with: its plugin does not write any. Get the real ones"
-    ):
+    with pytest.raises(CheckpointError, match="model has no random weights to try it with: its plugin does not write any"):
         Model().write_random("small", tmp_path)

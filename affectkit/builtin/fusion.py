@@ -75,14 +75,13 @@ class MHPFFusion(Fusion):
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """Random weights for these sources."""
         from affectkit.builtin.mhpf import MHPF
-        from affectkit.checkpoints import RANDOM, random_state
+        from affectkit.checkpoints import RANDOM, random_network
 
         if not sources:
             raise CheckpointError(
                 f"{self.id} has random weights only for the sources of a recipe, and the recipe has none that it can fuse"
             )
-        model = MHPF(len(sources), len(self.labels))
-        model.load_state_dict(random_state(lambda: MHPF(len(sources), len(self.labels))))
+        model = random_network(lambda: MHPF(len(sources), len(self.labels)))
         path = folder / "mhpf.safetensors"
         save_mhpf(path, model, sources, self.labels, {"licence": RANDOM, "source": "affectkit weights tiny"})
         return path

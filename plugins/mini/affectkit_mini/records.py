@@ -76,5 +76,5 @@ def write_random(path: Path, make: Callable[[], torch.nn.Module], **settings: An
     from affectkit import checkpoints
 
     header = {"settings": json.dumps({"labels": BASIC7.labels, **settings}), "licence": checkpoints.RANDOM}
-    checkpoints.save_tensors(path, checkpoints.random_state(make), header)
+    checkpoints.save_tensors(path, checkpoints.random_network(make).state_dict(), header)
     return path
