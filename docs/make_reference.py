@@ -8,13 +8,14 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, get_args, get_origin, get_overloads
 
 import click
+from docstrings import Docstring, Link, marked
 
 from affectkit import api, errors, hookspecs, labels
 from affectkit.cli import COMMANDS, cli
@@ -33,75 +34,6 @@ NEEDS = ("Needs", "Frames", "Audio", "Input", "Checkpoint")
 EXCHANGED = ("Clip", "Media", "Span", "Evidence", "Word", "Sources", "Output")
 
 ERRORS = {name: item for name, item in vars(errors).items() if isinstance(item, type) and issubclass(item, Exception)}
-
-Link = Callable[[str], str]
-
-
-@dataclass
-class Docstring:
-    """A Google docstring in its parts.
-
-    Attributes:
-        text: paragraphs before and between the sections.
-        sections: by heading (``Args``, ``Attributes``, ``Returns``, ``Raises``) the entries, name and meaning; the name is
-            empty where a section is prose.
-        examples: doctests.
-    """
-
-    text: list[str] = field(default_factory=list)
-    sections: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    examples: list[str] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, item: object) -> Docstring:
-        """The docstring of a class, function or property; an empty one where there is none of its own."""
-        raw = getattr(item, "__doc__", None) or ""
-        if isinstance(item, type) and is_dataclass(item) and raw.startswith(f"{item.__name__}("):
-            raw = ""  # dataclasses make one up
-        found = cls()
-        for block in re.split(r"\n\s*\n", inspect.cleandoc(raw)):
-            heading, _, rest = block.partition("\n")
-            if block.startswith(">>>"):
-                found.examples.append(block)
-            elif re.fullmatch(r"(Args|Attributes|Returns|Raises|Yields):", heading):
-                found.sections[heading[:-1]] = _entries(rest, named=heading[:-1] not in ("Returns", "Yields"))
-            elif block:
-                found.text.append(_paragraph(block))
-        return found
-
-    @property
-    def first(self) -> str:
-        """The first paragraph."""
-        return self.text[0] if self.text else ""
-
-
-def _entries(text: str, named: bool) -> list[tuple[str, str]]:
-    text = inspect.cleandoc("\n" + text)
-    if not named:
-        return [("", _paragraph(text))]
-    parts = re.split(r"^(?=\S)", text, flags=re.MULTILINE)
-    pairs = (part.partition(":") for part in parts if part.strip())
-    return [(name.strip(), _paragraph(meaning)) for name, _, meaning in pairs]
-
-
-def _paragraph(text: str) -> str:
-    """A paragraph on one line; the items of a list stay on lines of their own."""
-    lines: list[str] = []
-    for line in text.strip().splitlines():
-        item = re.match(r"\s*[*-] (.*)", line)
-        if item:
-            lines.append(f"- {item[1].strip()}")
-        elif lines:
-            lines[-1] += f" {line.strip()}"
-        else:
-            lines.append(line.strip())
-    return "\n".join(lines).replace("\n- ", "\n\n- ", 1).strip() if lines and not lines[0].startswith("- ") else "\n".join(lines)
-
-
-def marked(text: str, link: Link) -> str:
-    """The roles and literals of a docstring as Markdown."""
-    text = re.sub(r":(?:class|func|meth|attr|data|mod):`~?([\w.]+)`", lambda m: link(m[1]), text)
-    return re.sub(r"``(.+?)``", r"`\1`", text)
 
 
 def resolve(path: str) -> Any:
@@ -124,8 +56,8 @@ def annotation(found: Any, module: ModuleType) -> str:
 
 def default_text(value: Any) -> str:
     """A default as one would write it."""
-    for name, known in labels.KNOWN.items():
-        if value == known:
+    for name, known in {"KNOWN": labels.KNOWN, **labels.KNOWN}.items():
+        if type(value) is type(known) and value == known:
             return name.upper()
     if is_dataclass(value) and not isinstance(value, type) and value == type(value)():
         return f"{type(value).__name__}()"
@@ -385,6 +317,9 @@ def sections() -> tuple[Section, ...]:
     reading = ("affectkit.read_run", "affectkit.read_timelines", "affectkit.read_frames", "affectkit.tables.FrameTimes")
     also = ("affectkit.read_subjects", "affectkit.read_info", "affectkit.tables.read_label_set")
     label = ("affectkit.LabelSet", *(f"affectkit.labels.{name}" for name in ("canonical", "project", "projection")))
+    evaluating = ("annotations.read", "references.Annotations", "evaluation.evaluate", "evaluation.Evaluation", "evaluation.Scored")
+    comparing = ("comparison.compare", "comparison.Compared", "intervals.Score", "intervals.Difference")
+    submitting = ("submit", "Choices", "Answered", "SetReport", "VideoReport")
     mentioned = {*COMPONENTS, *NEEDS, *EXCHANGED, *ERRORS, "LabelSet"}
     challenges = [name for name in api.__all__ if isinstance(getattr(api, name), type) and name not in mentioned]
 
@@ -397,7 +332,11 @@ def sections() -> tuple[Section, ...]:
         Section("Reading a run folder", (*reading, *also), "[The run folder](results.md) says what each column holds."),
         Section("Timelines", ("affectkit.Timeline", "affectkit.timeline.frame_ranges", "affectkit.timeline.overlap_mean")),
         Section("Label sets", label, "All are in `affectkit.labels`, and by name in `affectkit.labels.KNOWN`.", label_table),
+        Section(
+            "Evaluating", tuple(f"affectkit.{name}" for name in (*evaluating, *comparing)), "What `affectkit evaluate` and `compare` do."
+        ),
         Section("Metrics", public("affectkit.metrics"), prose("affectkit.metrics")),
+        Section("Submitting", tuple(f"affectkit.submission.{name}" for name in submitting), "What `affectkit submit` does."),
         Section(
             "Components", of_api(COMPONENTS), "What a plugin derives from. What is in `affectkit.api` is stable within a major version."
         ),
