@@ -68,6 +68,14 @@ class Compared:
         return "larger than chance" if p < ALPHA else "not larger than chance"
 
 
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """All pairs, per label set of the annotations, and what a person should know about them."""
+
+    pairs: Mapping[LabelSet, Sequence[Compared]]
+    notes: tuple[str, ...]
+
+
 def compare(
     runs: Sequence[str | Path],
     annotations: Annotations,
@@ -76,7 +84,7 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = 0,
     across_grids: bool = False,
-) -> dict[LabelSet, list[Compared]]:
+) -> Comparison:
     """Compares sources of one or several runs on the rows that both of a pair answer.
 
     Args:
@@ -88,7 +96,7 @@ def compare(
         across_grids: whether runs with different windows may be compared.
 
     Returns:
-        Per label set of the annotations every pair of up to three, else each with the first.
+        Every pair of up to three, else each with the first, per label set of the annotations that at least two speak.
 
     Raises:
         UsageError: where there is nothing to compare, a run has no such source, the runs have different windows or no annotated medium in common.
@@ -96,9 +104,10 @@ def compare(
         Problems: for several of these.
     """
     folders = [Path(run) for run in runs]
-    doubled = [str(run) for run in dict.fromkeys(folders) if folders.count(run) > 1]
-    if doubled:
-        raise UsageError(f"{', '.join(doubled)} is given twice; give different run folders, or one and several --source")
+    for given in (list(map(str, folders)), list(sources)):
+        doubled = [name for name in dict.fromkeys(given) if given.count(name) > 1]
+        if doubled:
+            raise UsageError(f"{', '.join(doubled)} is given twice; give different run folders, or one and several --source")
     if len(folders) * max(1, len(sources)) < 2:
         raise UsageError("a comparison needs two of something: two run folders, or one and --source twice")
     if not across_grids:
@@ -122,7 +131,11 @@ def compare(
     if not compared:
         said = "; ".join(f"{found[0].name}: {labels.name}" for labels, found in chosen.items())
         raise LabelError(f"no two of what is compared speak the same labels of {annotations.path} ({said}); give sources that do")
-    return compared
+    notes = dict.fromkeys(f"{mine.run}: {note}" if len(folders) > 1 else note for mine in placed for note in mine.notes)
+    notes |= dict.fromkeys(
+        f"{found[0].name} alone speaks {labels.name}, so nothing is compared there" for labels, found in chosen.items() if len(found) == 1
+    )
+    return Comparison(compared, tuple(notes))
 
 
 def corrected(pairs: Sequence[Compared]) -> list[Compared]:
@@ -206,8 +219,8 @@ def _common(placed: Sequence[Placed]) -> None:
     """Refuses runs that have no annotated medium in common."""
     first = placed[0]
     for other in placed[1:]:
-        if not ((first.videos != "") & (other.videos != "")).any():
+        if not ((first.videos >= 0) & (other.videos >= 0)).any():
             raise UsageError(
-                f"{first.run} and {other.run} have no labelled medium in common: {listed(sorted(set(first.videos) - {''}))} in the one, "
-                f"{listed(sorted(set(other.videos) - {''}))} in the other"
+                f"{first.run} and {other.run} have no labelled medium in common: {listed(first.media)} in the one, "
+                f"{listed(other.media)} in the other"
             )

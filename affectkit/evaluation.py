@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,11 +52,27 @@ class Placed:
     whole: np.ndarray
     notes: tuple[str, ...]
 
-    @property
+    @cached_property
+    def media(self) -> tuple[str, ...]:
+        """Ids of the media that are labelled."""
+        return tuple(dict.fromkeys(named.media for named in self.named if named))
+
+    @cached_property
     def videos(self) -> np.ndarray:
-        """(N,) ids of media, empty for those that the run does not have."""
-        ids = np.array([named.media if named else "" for named in self.named], dtype=object)
-        return ids[self.annotations.media]
+        """(N,) int64 index of ``media``, -1 for what the run does not have."""
+        number = {id: i for i, id in enumerate(self.media)}
+        return np.array([number[named.media] if named else -1 for named in self.named], dtype=np.int64)[self.annotations.media]
+
+    @cached_property
+    def groups(self) -> list[tuple[Named, int, np.ndarray]]:
+        """The rows of the run by name and track: (G,) of the medium, the track, and positions of rows."""
+        keys = np.stack([self.annotations.media, self.annotations.track], axis=1)
+        found, group = np.unique(keys, axis=0, return_inverse=True)
+        order = np.argsort(group.ravel(), kind="stable")
+        parts = np.split(order, np.cumsum(np.bincount(group.ravel(), minlength=len(found)))[:-1])
+        return [
+            (named, int(track), rows) for (name, track), rows in zip(found, parts, strict=True) if (named := self.named[name]) is not None
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +86,7 @@ class Answers:
         names: C classes, units or dimensions: those of the reference first, then classes that only the source has.
         truth: (N, C) float64 references, NaN where nothing is annotated or the run does not have the medium.
         values: (N, C) float64, NaN where nothing is said.
-        videos: (N,) ids of media.
+        videos: (N,) int64, one number per medium; -1 for what the run does not have.
     """
 
     source: str
@@ -93,10 +110,14 @@ class Answers:
 
     @property
     def unsaid(self) -> tuple[str, ...]:
-        """Labels that occur in the reference and that the source cannot say."""
-        own = {canonical(label) for label in self.labels.labels}
-        occurs = (np.nan_to_num(self.truth) > 0).any(axis=0) if self.reference.kind != "continuous" else self.asked.any()
-        return tuple(name for name in np.array(self.names)[np.broadcast_to(occurs, len(self.names))] if canonical(name) not in own)
+        """Labels that occur in the reference and that the source says in none of its answers."""
+        occurs = ~np.isnan(self.truth).all(axis=0) if self.reference.kind == "continuous" else (np.nan_to_num(self.truth) > 0).any(axis=0)
+        return tuple(name for name, never, there in zip(self.names, self._never, occurs, strict=True) if never and there)
+
+    @property
+    def _never(self) -> np.ndarray:
+        """(C,) bool, labels that the source says in none of its answers; none where it has no answers."""
+        return np.asarray(np.isnan(self.values[self.answered]).all(axis=0) & self.answered.any())
 
     def tally(self, rows: np.ndarray | None = None, unanswered: Unanswered = "skip") -> Tally:
         """Sums per video.
@@ -110,7 +131,7 @@ class Answers:
         if self.reference.kind == "categorical":
             return tally_classes(predicted_class(truth), values, videos, self.names, len(self.reference), unanswered == "wrong")
         if self.reference.kind == "multilabel":
-            return tally_units(truth, values, videos, self.names, self._cannot_say(), unanswered == "wrong")
+            return tally_units(truth, values, videos, self.names, self._never, unanswered == "wrong")
         return tally_dimensions(truth, values, videos, self.names)
 
     def confusion(self) -> np.ndarray | None:
@@ -120,10 +141,6 @@ class Answers:
         said = predicted_class(self.values[self.asked])
         size = len(self.names) + 1
         return confusion_matrix(predicted_class(self.truth[self.asked]), np.where(said < 0, size - 1, said), size)[:-1]
-
-    def _cannot_say(self) -> np.ndarray:
-        own = {canonical(label) for label in self.labels.labels}
-        return np.array([canonical(name) not in own for name in self.names])
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +230,8 @@ def place(annotations: Annotations, run: str | Path) -> Placed:
         UsageError: where none of the media is annotated, or a name stands for several.
         Problems: for rows that are annotated twice.
     """
-    records: Mapping[str, Mapping[str, Any]] = read_info(run).get("media", {})
+    info = read_info(run)
+    records: Mapping[str, Mapping[str, Any]] = info.get("media", {})
     found = match(annotations.names, {id: record["path"] for id, record in records.items()})
     if not found:
         raise UsageError(
@@ -230,6 +248,11 @@ def place(annotations: Annotations, run: str | Path) -> Placed:
         notes.append(f"{len(absent)} of {len(named)} labelled media are not in the run: {listed(absent)}")
     if unlabelled:
         notes.append(f"{len(unlabelled)} of {len(records)} media of the run have no labels: {listed(unlabelled)}")
+    chosen = [name for name, subject in found.items() if subject.side] + ["a column track"] * bool((annotations.track >= 0).any())
+    if chosen and info.get("recipe", {}).get("subjects") != "all":
+        notes.append(
+            f"the labels choose subjects ({listed(chosen)}), and the run has only the main one of each window; --subjects all analyses every one"
+        )
     start, end = annotations.start.copy(), annotations.end.copy()
     whole = np.isnan(start) & (annotations.frame == 0)
     if annotations.frame.any():
@@ -272,7 +295,7 @@ def answers(placed: Placed) -> tuple[list[Answers], dict[tuple[str, str], str]]:
 def _answers(placed: Placed, source: str, own: LabelSet, reference: LabelSet, truth: np.ndarray, values: np.ndarray) -> Answers:
     """Truth and values in the same columns."""
     videos = placed.videos
-    truth = np.where((videos == "")[:, None], np.nan, truth)
+    truth = np.where((videos < 0)[:, None], np.nan, truth)
     if reference.kind != "categorical":
         return Answers(source, own, reference, reference.labels, truth, project(values, own, reference, "drop")[0], videos)
     ours = {canonical(label) for label in reference.labels}
@@ -287,15 +310,11 @@ def _answers(placed: Placed, source: str, own: LabelSet, reference: LabelSet, tr
 def _read(placed: Placed, timelines: Mapping[str, Sequence[Timeline]], labels: LabelSet, seen: Mapping[str, pd.DataFrame]) -> np.ndarray:
     """(N, C) float64: what one source says in each row; NaN where it says nothing."""
     out = np.full((len(placed.annotations), len(labels)), np.nan)
-    groups = np.stack([placed.annotations.media, placed.annotations.track], axis=1)
-    for name, track in np.unique(groups, axis=0):
-        named = placed.named[name]
-        mine = [t for t in timelines.get(named.media, ()) if track < 0 or t.track in (track, -1)] if named else []
-        if named is None or not mine:
-            continue
-        rows = np.flatnonzero((groups == (name, track)).all(axis=1))
-        windows = of_subject(mine, seen.get(named.media, _nobody()), named.side)
-        out[rows] = _over(windows, placed.start[rows], placed.end[rows], placed.whole[rows])
+    for named, track, rows in placed.groups:
+        mine = [t for t in timelines.get(named.media, ()) if track < 0 or t.track in (track, -1)]
+        if mine:
+            windows = of_subject(mine, seen.get(named.media, _nobody()), named.side)
+            out[rows] = _over(windows, placed.start[rows], placed.end[rows], placed.whole[rows])
     return out
 
 
@@ -334,8 +353,10 @@ def _times(annotations: Annotations, named: Sequence[Named | None], run: str | P
     frames = read_frames(run)
     time = np.full(len(annotations), np.nan)
     beyond, computed = [], []
-    for k, subject in enumerate(named):
-        rows = np.flatnonzero((annotations.media == k) & (annotations.frame > 0))
+    order = np.argsort(annotations.media, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(annotations.media, minlength=len(named)))[:-1])
+    for name, subject, mine in zip(annotations.names, named, parts, strict=True):
+        rows = mine[annotations.frame[mine] > 0]
         if subject is None or not len(rows) or subject.media not in frames:
             continue
         known = frames[subject.media]
@@ -344,9 +365,9 @@ def _times(annotations: Annotations, named: Sequence[Named | None], run: str | P
         there[there] = known.number[at[there]] == annotations.frame[rows[there]]
         time[rows[there]] = known.time[at[there]]
         if not there.all():
-            beyond.append(f"{annotations.names[k]} ({(~there).sum()} of {len(rows)}, the medium has {len(known.number)})")
+            beyond.append(f"{name} ({(~there).sum()} of {len(rows)}, the medium has {len(known.number)})")
         if not known.exact:
-            computed.append(annotations.names[k])
+            computed.append(name)
     notes = [f"frames that the medium does not have count as not answered: {listed(beyond)}"] if beyond else []
     if computed:
         notes.append(f"no picture was decoded, so the times of frames follow from the rate of the medium: {listed(computed)}")

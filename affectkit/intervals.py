@@ -35,7 +35,7 @@ Sums = Mapping[str, np.ndarray]
 
 LEVEL = 0.95  # share of resamples that an interval holds
 RESAMPLES = 1000
-LOWER_IS_BETTER = frozenset({"ece"})
+NEGLIGIBLE = 1e-6  # differences below it are rounding: results are written with seven digits
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,9 @@ class Difference:
 
     @property
     def value(self) -> float:
-        """``second - first``."""
-        return self.second - self.first
+        """``second - first``, and 0 where that is rounding."""
+        found = self.second - self.first
+        return 0.0 if abs(found) < NEGLIGIBLE else found
 
 
 @dataclass(frozen=True)
@@ -268,6 +269,7 @@ def differences(first: Tally, second: Tally, resamples: int = RESAMPLES, seed: i
     found = {}
     for name in shared:
         drawn = other[name] - one[name]
+        drawn = np.where(np.abs(drawn) < NEGLIGIBLE, 0.0, drawn)
         low, high = _interval(drawn)
         found[name] = Difference(*values[name], low, high, None if low is None else _two_sided(drawn))
     return found

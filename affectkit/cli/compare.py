@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import click
 from affectkit.cli.evaluate import TITLES, label_options, number, read_annotations, show_table
 
 if TYPE_CHECKING:
-    from affectkit.comparison import Compared
+    from affectkit.comparison import Compared, Comparison
     from affectkit.labels import LabelSet
 
 COLUMNS = {"categorical": ("macro_f1", "uar", "war", "ece"), "multilabel": ("mean_f1", "f1/", "ece"), "continuous": ("mean_ccc", "ccc/")}
@@ -46,7 +46,7 @@ def compare(runs: tuple[Path, ...], path: Path, name: str | None, sources: tuple
     if as_json:
         click.echo(json.dumps(_told(found, path, given), indent=2, ensure_ascii=False))
     else:
-        for labels, pairs in found.items():
+        for labels, pairs in found.pairs.items():
             for pair in pairs:
                 _show(labels, pair, corrected=len(pairs) > 2)
         for line in _notes(found, given):
@@ -71,10 +71,11 @@ def _numbers(pair: Compared, metric: str) -> list[str]:
     return [*values, "-" if isnan(found.value) else f"{found.value:+.3f}", between, "-" if p is None else f"{p:.3f}"]
 
 
-def _notes(found: Mapping[LabelSet, Sequence[Compared]], given: Mapping[str, Any]) -> list[str]:
+def _notes(comparison: Comparison, given: Mapping[str, Any]) -> list[str]:
     """What a reader must know so as not to read too much into the numbers."""
     from affectkit.comparison import FEW
 
+    found = comparison.pairs
     pairs = [pair for compared in found.values() for pair in compared]
     metrics = {metric for labels in found for metric in COLUMNS[labels.kind]}
     lines = []
@@ -92,15 +93,15 @@ def _notes(found: Mapping[LabelSet, Sequence[Compared]], given: Mapping[str, Any
         )
     if "ece" in metrics:
         lines.append("ECE: lower is better.")
-    return lines
+    return lines + [f"Note: {note}." for note in comparison.notes]
 
 
-def _told(found: Mapping[LabelSet, Sequence[Compared]], path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+def _told(found: Comparison, path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "labels": str(path),
         **{key: given[key] for key in ("bootstrap", "seed", "across_grids")},
-        "sets": {labels.name: [_told_pair(pair) for pair in pairs] for labels, pairs in found.items()},
-        "holm": {labels.name: len(pairs) > 2 for labels, pairs in found.items()},
+        "sets": {labels.name: [_told_pair(pair) for pair in pairs] for labels, pairs in found.pairs.items()},
+        "holm": {labels.name: len(pairs) > 2 for labels, pairs in found.pairs.items()},
         "notes": _notes(found, given),
     }
 

@@ -229,7 +229,7 @@ def _notes(found: Evaluation, given: Mapping[str, Any]) -> list[str]:
 
 def _unannotated(found: Evaluation, labels: LabelSet) -> int:
     row = found.scored[labels][0]
-    return int(((row.answers.videos != "") & ~row.answers.asked).sum())
+    return int(((row.answers.videos >= 0) & ~row.answers.asked).sum())
 
 
 def _told(found: Evaluation, given: Mapping[str, Any]) -> dict[str, Any]:
