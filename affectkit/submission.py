@@ -61,6 +61,7 @@ class VideoReport:
         extra: lines that ask for frames that the file does not have.
         beyond: seconds that the list goes beyond the end of the file.
         unasked: frames of the file that no line asks for.
+        exact: whether the times of the frames were read from the file; ``False`` where no picture was decoded and they follow from its rate.
     """
 
     name: str
@@ -71,6 +72,7 @@ class VideoReport:
     extra: int
     beyond: float
     unasked: int
+    exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -353,6 +355,7 @@ def _difference(video: Video, asked: Asked, frames: FrameTimes | None) -> VideoR
         extra=int(outside.sum()),
         beyond=max(0.0, float(seconds_of(frames, numbers).max() - frames.time[-1])),
         unasked=len(np.setdiff1d(frames.number, numbers)),
+        exact=frames.exact,
     )
 
 

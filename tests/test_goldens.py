@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
+from affectkit.api import COMPOUND7
+from affectkit.builtin.abaw import CE
 from affectkit.builtin.mhpf import MHPF
 from affectkit.builtin.ppa import ppa
+from affectkit.cli import cli
 from affectkit.planner import windows
 from affectkit.timeline import frame_ranges, overlap_mean
+from tests.run_folders import Film, write_run
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +110,31 @@ def test_frames(golden: ModuleType, stem: Path) -> None:
         "frame_compound": np.concatenate(frames),
     }
     check(golden, meta, ref, outputs)
+
+
+@pytest.mark.parametrize("stem", ["ras_frames"], indirect=True)
+def test_submission_as_published(golden: ModuleType, stem: Path, tmp_path: Path) -> None:
+    """The labels of the published list, by the command that users give: its gaps are filled down the list, across videos."""
+    meta, ref = golden.load(stem)
+    scores = ppa(torch.from_numpy(golden.make_input(meta["inputs"][0], meta["salt"])).double()).tolist()
+    films = {}
+    for video in meta["constructor"]["videos"]:
+        said = [("core/ppa", COMPOUND7, -1, span.start, span.end, scores.pop(0)) for span in windows(video["duration"])]
+        films[video["name"]] = Film(round(video["duration"] * video["fps"]), said, fps=video["fps"])
+    run = write_run(tmp_path / "run", films)
+    names = [f"{video['name']}/{n:05d}.jpg" for video in meta["constructor"]["template"] for n in range(1, video["frames"] + 1)]
+    template, out = tmp_path / "list.txt", tmp_path / "ce.txt"
+    template.write_text("\n".join([CE.header, *(f"{name}," for name in names)]))
+    done = CliRunner().invoke(
+        cli, ["submit", str(run), "--to", "abaw-ce", "--template", str(template), "--out", str(out), "--gaps", "published", "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    header, *lines = out.read_text().splitlines()
+    assert header == CE.header
+    assert [line.split(",")[0] for line in lines] == names
+    check(golden, meta, ref, {"template_labels": np.array([int(line.split(",")[1]) for line in lines])})
+    report = json.loads(done.stdout)["sets"]["compound7"]
+    assert report["from_other_videos"] == 3  # video 20, which has no scores
+    refused = CliRunner().invoke(cli, ["submit", str(run), "--to", "abaw-ce", "--template", str(template), "--out", str(out)])
+    assert refused.exit_code == 2  # every other policy asks what video 20 is to hold
+    assert "20 (not in the run)" in refused.output

@@ -298,12 +298,18 @@ def _differences(videos: Sequence[VideoReport]) -> list[str]:
 
 
 def _warnings(videos: Sequence[VideoReport]) -> list[str]:
-    return [
+    from affectkit.submission import listed
+
+    found = [
         f"the list goes {video.beyond:.1f} s beyond the end of {video.media} ({video.lines} lines for {video.name}, {video.frames} frames); "
         "the file may be another version of the video"
         for video in videos
         if video.beyond > ANOTHER_VERSION
     ]
+    computed = [video.name for video in videos if not video.exact]
+    if computed:
+        found.append(f"no pictures of {listed(computed)} were decoded, so the times of their frames follow from the frame rate")
+    return found
 
 
 def _show_problems(file: Path, submitter: Submitter, problems: Sequence[Problem], as_json: bool) -> int:
