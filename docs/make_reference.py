@@ -318,7 +318,7 @@ def sections() -> tuple[Section, ...]:
     also = ("affectkit.read_subjects", "affectkit.read_info", "affectkit.tables.read_label_set")
     label = ("affectkit.LabelSet", *(f"affectkit.labels.{name}" for name in ("canonical", "project", "projection")))
     evaluating = ("annotations.read", "references.Annotations", "evaluation.evaluate", "evaluation.Evaluation", "evaluation.Scored")
-    comparing = ("comparison.compare", "comparison.Compared", "intervals.Score", "intervals.Difference")
+    comparing = ("comparison.compare", "comparison.Comparison", "comparison.Compared", "intervals.Score", "intervals.Difference")
     submitting = ("submit", "Choices", "Answered", "SetReport", "VideoReport")
     mentioned = {*COMPONENTS, *NEEDS, *EXCHANGED, *ERRORS, "LabelSet"}
     challenges = [name for name in api.__all__ if isinstance(getattr(api, name), type) and name not in mentioned]

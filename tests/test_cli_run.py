@@ -61,6 +61,7 @@ def test_a_run_prints_what_it_found_and_writes_tables(tmp_path):
     assert compound.filter(like="p_").sum(axis=1).tolist() == pytest.approx([1.0, 1.0], abs=1e-5)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(
         ["basic7.parquet", "basic8.parquet", "va.parquet", "compound7.parquet", "quality.parquet", "failures.parquet", "media", "run.json"]
+        + ["frames.parquet", "subjects.parquet"]
     )
     everything = affectkit.read_run(tmp_path / "out")
     assert set(everything.labels) == {"basic7", "basic8", "compound7", "va"}
