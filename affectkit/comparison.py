@@ -70,7 +70,12 @@ class Compared:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """All pairs, per label set of the annotations, and what a person should know about them."""
+    """What a comparison found.
+
+    Attributes:
+        pairs: all pairs, per label set of the annotations.
+        notes: what a person should know about them.
+    """
 
     pairs: Mapping[LabelSet, Sequence[Compared]]
     notes: tuple[str, ...]
