@@ -147,7 +147,7 @@ def _fetch(component: Component, tag: str) -> str:
     name = component.id
     if len(component.checkpoints) > 1:
         name += f":{DEFAULT_RECIPE if tag == checkpoints.GIVEN else tag}"
-    return f"affectkit weights fetch {name}{' where downloads are allowed' if offline() else ''}"
+    return f"affectkit weights fetch {name}{', where downloads are allowed' if offline() else ''}"
 
 
 def check_recipe(recipe: Recipe, registry: Registry, told: Iterable[str] = ()) -> Iterator[Finding]:
@@ -188,5 +188,12 @@ def _read_default(registry: Registry, found: list[Recipe]) -> Iterator[Finding]:
 
 
 def _failed(subject: str, error: Exception) -> Finding:
-    remedy = "" if isinstance(error, AffectKitError) else "The check itself failed: install again what it names, or report this line"
-    return Finding(subject, "problem", str(error) if isinstance(error, AffectKitError) else describe(error), remedy)
+    """A check that raised; programs get the traceback."""
+    from traceback import format_exception
+
+    if isinstance(error, AffectKitError):
+        return Finding(subject, "problem", str(error))
+    remedy = "The check itself failed: report it with what affectkit doctor --json says of it"
+    if isinstance(error, ImportError) and error.name:
+        remedy = f"Install the package that provides {error.name.partition('.')[0]}, again where it is there"
+    return Finding(subject, "problem", describe(error), remedy, {"traceback": "".join(format_exception(error))})

@@ -75,10 +75,12 @@ def torch() -> Iterator[Finding]:
 
 
 def cuda() -> Iterator[Finding]:
-    """Whether torch sees the GPU, where there is one."""
+    """Whether torch sees the GPU, where there is one; nothing where there is no torch, which is told already."""
+    if find_spec("torch") is None:
+        return
     import torch
 
-    build = torch.version.cuda
+    build: str | None = torch.version.cuda
     hardware = graphics_cards()
     if build is None and hardware:
         yield Finding(
@@ -224,6 +226,9 @@ def opencv() -> Iterator[Finding]:
     """OpenCV, the cascade of core/haar inside it, and whether two packages have overwritten each other."""
     from affectkit.builtin.haar import CASCADE
 
+    if find_spec("cv2") is None:
+        yield Finding("OpenCV", "problem", "is not installed", "pip install opencv-python")
+        return
     installed = [name for name in OPENCV if _version(name)]
     if len(installed) > 1:
         yield Finding(

@@ -109,19 +109,26 @@ def test_json_says_the_same_and_whether_all_is_well(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("error", "text"),
+    ("error", "text", "remedy"),
     [
-        (OSError("libcudart.so.13: no such file"), "OSError: libcudart.so.13: no such file"),
-        (UsageError("no such folder"), "no such folder"),
+        (OSError("libcudart.so.13: no such file"), "OSError: libcudart.so.13: no such file", "report it with what affectkit doctor --json"),
+        (
+            ImportError("no module x", name="x.y"),
+            "ImportError: no module x",
+            "Install the package that provides x, again where it is there",
+        ),
+        (UsageError("no such folder"), "no such folder", ""),
     ],
 )
-def test_a_check_that_fails_is_a_problem_and_stops_no_other(monkeypatch, error, text):
+def test_a_check_that_fails_is_a_problem_and_stops_no_other(monkeypatch, error, text, remedy):
     def fail() -> Any:
         raise error
 
     monkeypatch.setitem(doctor.MACHINE, "torch", fail)
     found = examined()
     assert (found["torch"]["mark"], found["torch"]["text"]) == ("problem", text)
+    assert remedy in found["torch"]["remedy"]
+    assert ("in fail" in found["torch"]["data"].get("traceback", "")) is not isinstance(error, UsageError)
     assert {"Python", "OpenCV", "plugin core"} <= set(found)
 
 
@@ -160,6 +167,16 @@ def test_a_torchvision_that_does_not_fit(install, monkeypatch):
     assert finding.mark == "problem"
     assert finding.text == f"0.1 does not fit torch {machine._version('torch')}: operator torchvision::nms does not exist"
     assert "pip install --upgrade torch torchvision" in finding.remedy
+
+
+def test_packages_that_are_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    finding = one(machine.opencv())
+    assert (finding.mark, finding.text, finding.remedy) == ("problem", "is not installed", "pip install opencv-python")
+    assert list(machine.cuda()) == []
+    [finding] = doctor.guarded("torch", machine.torch)
+    assert finding.remedy == "Install the package that provides torch, again where it is there"
 
 
 def test_two_packages_of_opencv(install):
@@ -368,7 +385,7 @@ def test_weights_in_every_state(ears, tmp_path):
 
 def test_offline_says_where_to_fetch(ears):
     found = examined("--plugins-dir", str(ears), "--offline")
-    assert found["ears/far"]["remedy"] == "Where it is wanted: affectkit weights fetch ears/far where downloads are allowed"
+    assert found["ears/far"]["remedy"] == "Where it is wanted: affectkit weights fetch ears/far, where downloads are allowed"
 
 
 def test_a_large_file_is_not_read(ears, monkeypatch):
