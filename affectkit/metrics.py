@@ -184,10 +184,9 @@ def ccc(reference: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     (1.0, 0.0, 0.571)
     """
     reference, predicted = _same_shape(np.asarray(reference, dtype=np.float64), np.asarray(predicted, dtype=np.float64), "ccc")
-    shape = reference.shape[1:]
-    one = np.zeros(len(reference), dtype=np.int64)
-    sums = moments(reference.reshape(len(reference), -1), predicted.reshape(len(reference), -1), one, 1)
-    return concordance(sums)[0].reshape(shape)
+    columns = (reference, predicted) if reference.ndim > 1 else (reference[:, None], predicted[:, None])
+    found = concordance(moments(*columns, np.zeros(len(reference), dtype=np.int64), 1))[0]
+    return found.reshape(reference.shape[1:])
 
 
 def unit_f1(reference: np.ndarray, predicted: np.ndarray) -> np.ndarray:
