@@ -1,6 +1,6 @@
 """Reads what people have annotated: tables, ABAW's annotation files, and lists of frames as submissions have them.
 
-A table (CSV, TSV or Parquet) has a column ``media`` (or ``file``, ``video``, ``name``, ``clip``, ``video_name``) and says when by ``start`` and ``end`` in seconds, by
+A table (CSV, TSV or Parquet) has a column ``media`` (or ``file``, ``video``, ``name``, ``clip``, ``video_name``, ``image``) and says when by ``start`` and ``end`` in seconds, by
 ``time`` in seconds, by ``frame`` counted from 1, or not at all, which is the whole medium. ``track`` chooses a subject. What is true stands in a column
 ``label``, or in one column per label::
 
@@ -25,9 +25,9 @@ from affectkit.errors import AffectKitError, ConfigError, did_you_mean, raise_al
 from affectkit.labels import AU12, BASIC8, COMPOUND7, KNOWN, VA, LabelSet, canonical
 from affectkit.references import Annotations, checked, one_hot, refuse_doubled
 
-MEDIA = ("media", "file", "video", "name", "clip", "video_name")
+MEDIA = ("media", "file", "video", "name", "clip", "video_name", "image")
 TIMES = (("start", "end"), ("time",), ("frame",))
-LIST = ("image_location", "image")
+LIST = "image_location"
 MTL = ("valence", "arousal", "expression", "aus")
 _UNIT = re.compile(r"au0*(\d+)")
 
@@ -51,29 +51,26 @@ def read(path: str | Path, labels: LabelSet | None = None, known: Mapping[str, L
     else:
         text = read_parquet(path) if path.suffix.lower() == ".parquet" else read_text(path)
         header = [_label(cell) for cell in text.header]
-        if header and header[0] in LIST:
+        if header and (header[0] == LIST or header == ["image", *MTL]):
             found = _list(text)
         elif not set(header) & set(MEDIA) and _abaw_set(header) is not None:
             found = _frames([text], path)
         else:
-            return _with_whole_check(_table(text, header, labels, known))
+            return _sound(_table(text, header, labels, known))
     if labels is not None:
         if labels not in found.references:
             inside = ", ".join(s.name for s in found.references)
             raise ConfigError(f"{path} has labels of {inside}, not of {labels.name}: {', '.join(labels.labels)}")
-        found = _only(found, labels)
-    return _with_whole_check(found)
+        found = replace(found, references={labels: found.references[labels]})
+    return _sound(found)
 
 
-def _with_whole_check(found: Annotations) -> Annotations:
+def _sound(found: Annotations) -> Annotations:
+    """The annotations, where there are any and no row is annotated twice."""
     if not any((~np.isnan(values)).any() for values in found.references.values()):
         raise ConfigError(f"{found.path} has rows and no annotation in any of them: is it a template that is still to be filled?")
     refuse_doubled(found)
     return found
-
-
-def _only(found: Annotations, labels: LabelSet) -> Annotations:
-    return replace(found, references={labels: found.references[labels]})
 
 
 # tables

@@ -115,7 +115,7 @@ def floats(table: Cells, index: int, name: str, wrong: dict[int, str]) -> np.nda
         found = np.array([np.nan if value is None else value for value in numbers])
     for i in np.flatnonzero(np.isinf(found)).tolist():
         wrong.setdefault(i, f"{name} must be a finite number, found {cells[i]!r}")
-    return found
+    return np.where(np.isinf(found), np.nan, found)
 
 
 def shown(cells: Sequence[str]) -> str:
