@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from affectkit.cli.check import check
 from affectkit.cli.new import new
 from affectkit.cli.options import PluginChoice, plugin_options, settings
 
@@ -42,6 +43,7 @@ def plugins(context: click.Context, plugins: PluginChoice, as_json: bool) -> Non
 
 
 plugins.add_command(new)
+plugins.add_command(check)
 
 
 @plugins.command("list")

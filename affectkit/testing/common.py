@@ -10,48 +10,62 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from affectkit import contract
 from affectkit.errors import PluginError
 from affectkit.testing import surroundings
 from affectkit.testing.subjects import ContractError, Subject, Unchecked, difference, doing
 
+if TYPE_CHECKING:
+    from affectkit.plugins import Plugin, Registry
+
 SAME = 1e-6  # numbers of the same answer given twice; the order in which threads add up moves the last digit
 
-_IMPORT = """
+_WATCH = """
 import importlib, importlib.util, json, os, sys, traceback
 
-module, file, paths = json.loads(sys.argv[1])
-sys.path[:] = paths
+given = json.loads(sys.argv[1])
+sys.path[:] = given["paths"]
 
 
 class Watch:
     def find_spec(self, name, path=None, target=None):
         if name == "torch":
-            mine = [line for line in traceback.extract_stack() if "importlib" not in line.filename and line.filename != "<string>"]
-            at = f"{mine[-1].filename}, line {mine[-1].lineno}: {mine[-1].line}" if mine else ""
-            os.write(1, json.dumps({"torch": at, "tests": "pytest" in sys.modules}).encode())
+            frames = [f for f in traceback.extract_stack() if "importlib" not in f.filename and f.filename != "<string>"]
+            at = f"{frames[-1].filename}, line {frames[-1].lineno}: {frames[-1].line}" if frames else "a compiled module"
+            with open(given["answer"], "w") as answer:
+                json.dump({"torch": at, "tests": "pytest" in sys.modules}, answer)
             os._exit(0)
 
 
 sys.meta_path.insert(0, Watch())
+"""
+
+_IMPORT = """
+module, file = given["module"], given["file"]
 try:
-    if importlib.util.find_spec(module) is not None:
-        importlib.import_module(module)
-    else:
-        raise ModuleNotFoundError(module)
-except ModuleNotFoundError as missing:
-    if missing.name not in (module, module.partition(".")[0]) and module != str(missing):
-        raise
+    there = importlib.util.find_spec(module) is not None
+except ModuleNotFoundError:
+    there = False
+if there:
+    importlib.import_module(module)
+else:
     spec = importlib.util.spec_from_file_location(module.replace(".", "_"), file)
     made = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = made
     spec.loader.exec_module(made)
-os.write(1, b"{}")
+"""
+
+_LIST = """
+from affectkit import plugins
+from affectkit.cli.plugins import story
+
+for plugin in plugins.load(only=[given["name"]], plugins_dir=given["folder"]).plugins:
+    story(plugin)
 """
 
 
@@ -61,27 +75,51 @@ def light_import(subject: Subject) -> None:
         file = inspect.getfile(subject.cls)
     except (TypeError, OSError):
         raise Unchecked(f"{subject.cls.__name__} was not made in a file, so its import cannot be tried") from None
-    told = _imported(subject.cls.__module__, file, tuple(sys.path), os.environ.get("PYTHONPATH", ""))
+    module = subject.cls.__module__
+    _refuse_torch(f"importing {module}", file, _IMPORT, module=module, file=file)
+
+
+def light_listing(plugin: Plugin, folder: Path | None = None) -> None:
+    """Listing the plugin and what it offers loads no torch, so that commands which only list plugins stay fast."""
+    place = plugin.location or plugin.distribution
+    _refuse_torch(f"listing {plugin.name}", place, _LIST, name=plugin.name, folder=None if folder is None else str(folder))
+
+
+def _refuse_torch(what: str, place: str, code: str, **given: str | None) -> None:
+    told = _brought(code, json.dumps(given), tuple(path or os.getcwd() for path in sys.path))
     if "error" in told:
-        raise Unchecked(f"importing {subject.cls.__module__} in a process of its own fails: {told['error']}")
+        raise Unchecked(f"{what} in a process of its own fails: {told['error']}")
     if told.get("tests"):
-        raise Unchecked(f"{file} is a module of tests, which may import torch; put the component into a module of its own")
+        raise Unchecked(f"{place} is a module of tests, which may import torch; put the component into a module of its own")
     if "torch" in told:
         raise ContractError(
-            f"importing {subject.cls.__module__} imports torch ({told['torch'] or 'by way of a compiled module'}); "
+            f"{what} imports torch ({told['torch']}); "
             "import it inside load, preprocess and predict, and for annotations under 'if TYPE_CHECKING'"
         )
 
 
-@lru_cache(maxsize=64)
-def _imported(module: str, file: str, paths: tuple[str, ...], _: str) -> Mapping[str, Any]:
-    """What importing a module in a process of its own brings along; asked once per module."""
-    arguments = json.dumps([module, file, [path or os.getcwd() for path in paths]])
-    done = subprocess.run([sys.executable, "-c", _IMPORT, arguments], capture_output=True, text=True, check=False)
-    answer = done.stdout.strip().splitlines()[-1:] or [""]
-    with suppress(json.JSONDecodeError):
-        return dict(json.loads(answer[0]))
-    return {"error": (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]}
+@lru_cache(maxsize=256)
+def _brought(code: str, given: str, paths: tuple[str, ...]) -> Mapping[str, Any]:
+    """What running code in a process of its own brings along; asked once for all components of a module."""
+    with tempfile.TemporaryDirectory(prefix="affectkit-check-") as folder:
+        answer = Path(folder, "answer.json")
+        arguments = json.dumps({**json.loads(given), "paths": paths, "answer": str(answer)})
+        done = subprocess.run([sys.executable, "-c", _WATCH + code, arguments], capture_output=True, text=True, check=False)
+        if answer.is_file():
+            return dict(json.loads(answer.read_text(encoding="utf-8")))
+    return {} if done.returncode == 0 else {"error": (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]}
+
+
+def recipes_readable(plugin: Plugin, registry: Registry) -> None:
+    """The recipes that it ships can be read, and name components that are there."""
+    from affectkit.config import Recipe
+
+    for recipe in plugin.recipes:
+        with doing(f"recipe {recipe.name}", "affectkit run --dry-run --recipe tells more"):
+            known = {entry.id for entry in registry.entries()}
+            missing = [name for name in Recipe.load(recipe.path, find=registry.recipe).ids() if "/" in name and name not in known]
+        if missing:
+            raise ContractError(f"recipe {recipe.name} names {', '.join(missing)}, which is not installed; require the plugin that has it")
 
 
 def declaration(subject: Subject) -> None:

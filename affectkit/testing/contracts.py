@@ -27,7 +27,9 @@ from affectkit.testing import common, modalities, opinions, providers, submissio
 from affectkit.testing.subjects import ContractError, Subject, Unchecked
 
 if TYPE_CHECKING:
-    from affectkit.plugins import Registry
+    from pathlib import Path
+
+    from affectkit.plugins import Plugin, Registry
 
 State = Literal["ok", "broken", "unchecked"]
 
@@ -130,6 +132,7 @@ def examine(
     *,
     id: str = "",
     registry: Registry | None = None,
+    components: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Iterator[Outcome]:
     """Makes every check of a component, one after the other.
 
@@ -139,18 +142,35 @@ def examine(
         options: its options as a recipe gives them.
         id: ``plugin/name``.
         registry: the plugins that make what it needs of others; those that are installed where it is not given.
+        components: options of those others by id, as a recipe gives them.
     """
-    subject = SUBJECTS[kind](cls, options, id=id, registry=registry)
+    subject = SUBJECTS[kind](cls, options, id=id, registry=registry, components=components)
     for check in CHECKS[kind]:
-        name = check.__name__.replace("_", " ")
-        try:
-            check(subject)
-        except Unchecked as problem:
-            yield Outcome(subject.id, name, "unchecked", str(problem))
-        except ContractError as problem:
-            yield Outcome(subject.id, name, "broken", str(problem))
-        else:
-            yield Outcome(subject.id, name, "ok")
+        yield _outcome(subject.id, check, subject)
+
+
+def examine_plugin(plugin: Plugin, registry: Registry, folder: Path | None = None) -> Iterator[Outcome]:
+    """Makes the checks of a plugin as a whole: that listing it is fast, and that its recipes can be read.
+
+    Args:
+        plugin: the plugin, which works.
+        registry: it and what is installed beside it.
+        folder: where plugins of one file are, for one of those.
+    """
+    yield _outcome(plugin.name, common.light_listing, plugin, folder)
+    if plugin.recipes:
+        yield _outcome(plugin.name, common.recipes_readable, plugin, registry)
+
+
+def _outcome(component: str, check: Callable[..., None], *arguments: Any) -> Outcome:
+    name = check.__name__.replace("_", " ")
+    try:
+        check(*arguments)
+    except Unchecked as problem:
+        return Outcome(component, name, "unchecked", str(problem))
+    except ContractError as problem:
+        return Outcome(component, name, "broken", str(problem))
+    return Outcome(component, name, "ok")
 
 
 class Contract:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from affectkit.components import Component, Fusion, Head, Modality, Output, Sources
-from affectkit.errors import AffectKitError
+from affectkit.errors import AffectKitError, PluginError
 from affectkit.labels import BASIC8, LabelSet
 from affectkit.testing import examples, surroundings
 from affectkit.testing.modalities import EDGE, SUM, ModalitySubject
@@ -80,6 +80,22 @@ class HeadSubject(OpinionSubject):
     """A head under test."""
 
     kind = "head"
+
+    def complete(self, component: Any) -> None:
+        """Gives a blend the heads that its options name, as in a run."""
+        from affectkit.builtin.blend import Blend
+
+        if isinstance(component, Blend):
+            component.set_heads({name: self._part(name) for name in component.blends()})
+
+    def _part(self, name: str) -> Head:
+        try:
+            entry = self.registry.get(name, "head")
+            options = self.components.get(name)
+            head: Head = HeadSubject(entry.cls, options, id=name, registry=self.registry, components=self.components).make()
+        except PluginError as error:
+            raise Unchecked(str(error)) from error
+        return head
 
     def make_sources(self) -> Given:
         component: Head = self.loaded

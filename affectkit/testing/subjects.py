@@ -53,6 +53,7 @@ class Subject(ABC):
         examples: gives what it is tried on, instead of what is made from its declarations; ``None`` asks the static method
             ``examples`` of the class, where it has one.
         registry: the plugins that make what the component needs of others; loaded when needed where it is not given.
+        components: options of those others by id, as a recipe gives them.
     """
 
     kind: ClassVar[str]
@@ -65,11 +66,13 @@ class Subject(ABC):
         id: str = "",
         examples: Examples | None = None,
         registry: Registry | None = None,
+        components: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.cls = cls
         self.options = dict(options or {})
         self.id = id or cls.name or cls.__name__
         self.examples: Examples | None = examples if examples is not None else getattr(cls, "examples", None)
+        self.components = components or {}
         self._registry = registry
         self._loaded: Any = None
         self._problem: AffectKitError | None = None
@@ -106,14 +109,18 @@ class Subject(ABC):
         try:
             with surroundings.kept():
                 component = self.cls(component_options(self.cls, self.options, self.id))
+                component.id = self.id
+                self.complete(component)
         except ConfigError as error:
             raise Unchecked(str(error)) from error
         except AffectKitError as error:
             raise ContractError(f"it cannot be made: {error}") from error
         except Exception as error:
             raise ContractError(f"making an instance raised {describe(error)}; take options=None and call super().__init__") from error
-        component.id = self.id
         return component
+
+    def complete(self, component: Any) -> None:
+        """Hands a new instance what it needs before it is loaded."""
 
     def load(self, device: str = "cpu") -> Any:
         """A new instance, loaded.
