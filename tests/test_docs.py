@@ -30,6 +30,7 @@ import pytest
 from click.testing import CliRunner
 
 from affectkit import hookspecs, plugins
+from affectkit.builtin.abaw import CE, EXPR
 from affectkit.cli import COMMANDS, cli
 from affectkit.config import Recipe
 from affectkit.decoding import read_frames
@@ -88,8 +89,21 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_frames(folder / "frames", [1, 2, 3, 5, 8], SIZE, lambda _: picture)
     for name in ("talk.srt", "words.srt"):
         (folder / name).write_text("1\n00:00:00,500 --> 00:00:02,500\nWhat a wonderful day!\n", encoding="utf-8")
+    _prepare_challenge(folder, picture)
     (folder / "scenes.csv").write_text('media,text\ntalk.mp4,"A woman in uniform smiles."\n', encoding="utf-8")
     return folder
+
+
+def _prepare_challenge(folder: Path, picture: np.ndarray) -> None:
+    """Two videos, lists of ABAW that ask for a frame more than the second has, and labels of the first."""
+    for name in ("01", "02"):
+        make_video(folder / "videos" / f"{name}.mp4", seconds=3, fps=10, size=SIZE, picture=lambda _: picture)
+    names = [f"{video}/{frame:05d}.jpg" for video, frames in (("01", 30), ("02", 31)) for frame in range(1, frames + 1)]
+    for file, track in (("list.txt", CE), ("expr_list.txt", EXPR)):
+        (folder / file).write_text("\n".join([track.header, *(f"{name}," for name in names), ""]), encoding="utf-8")
+    (folder / "expr_labels").mkdir()
+    labels = [EXPR.header.partition(",")[2], *(str(frame % 8) for frame in range(30))]
+    (folder / "expr_labels" / "01.txt").write_text("\n".join(labels), encoding="utf-8")
 
 
 def copied(source: Path, target: Path) -> None:
