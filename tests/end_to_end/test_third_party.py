@@ -101,7 +101,10 @@ def test_all_kinds_work_together_in_a_run(one_of_each: Python) -> None:
 def test_all_kinds_pass_the_checks(one_of_each: Python) -> None:
     names = [f"new-{kind}" for kind in scaffold.KINDS]
     told = one_of_each.run("affectkit", "plugins", "check", *names).stdout
-    assert all(f"new-{kind}/{written.component}" in told for kind, written in scaffold.KINDS.items()), told
+    for kind, written in scaffold.KINDS.items():
+        assert f"new-{kind}/{written.component}\n" in told
+        (line,) = [line for line in told.splitlines() if line.startswith(f"new-{kind}: ")]
+        assert line.endswith(", 0 broken, 0 cannot be checked here"), told
 
 
 def test_all_kinds_pass_their_own_tests(one_of_each: Python) -> None:
@@ -198,3 +201,12 @@ def test_a_run_that_needs_them_says_all_that_is_wrong_with_them(one_good_of_six:
         assert f"{number}. plugin {name} cannot be used: plugin {name} (affectkit-{name}) is broken: " in told
         assert BROKEN[name][1].partition(": ")[2] in told
     assert not (one_good_of_six.folder / "never").exists()
+
+
+def test_the_check_of_each_says_why_it_cannot_be_made(one_good_of_six: Python) -> None:
+    names = [name for name in BROKEN if name != "usurper"]
+    told = one_good_of_six.run("affectkit", "plugins", "check", *names, "good/colours", expected=1).stdout
+    for name in names:
+        (line,) = [line for line in told.splitlines() if line.startswith(f"{name}: ")]
+        assert BROKEN[name][1].partition(": ")[2] in line
+    assert "good/colours" in told
