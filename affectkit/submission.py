@@ -175,10 +175,12 @@ def submit(run: str | Path, submitter: Submitter, template: Path, out: Path, cho
         UsageError: as :func:`answer`, or where the list is damaged.
         StoreError: where the file cannot be written, or the submitter wrote what its own check refuses.
     """
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise UsageError(
-            f"{out} is a folder; give a file" if out.is_dir() else f"there is no folder {out.absolute().parent} to write {out.name} to"
-        )
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder; give a file")
+    if not out.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {out.absolute().parent} to write {out.name} to")
+    if out.exists() and template.exists() and out.samefile(template):
+        raise UsageError(f"{out} is the organisers' list itself; give another name with --out")
     answered = answer(run, submitter, submitter.read_template(template), choices)
     with _replacing(out) as temporary:
         submitter.write(answered.asked, answered.values, temporary)

@@ -452,6 +452,10 @@ def test_places_that_cannot_be_written_to(tmp_path):
         submit(tmp_path, Plain(), tmp_path / "list.txt", tmp_path)
     with pytest.raises(UsageError, match=r"^there is no folder .*absent to write file\.txt to$"):
         submit(tmp_path, Plain(), tmp_path / "list.txt", tmp_path / "absent" / "file.txt")
+    (tmp_path / "list.txt").write_text("v 1\n")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "list.txt")
+    with pytest.raises(UsageError, match=r"link\.txt is the organisers' list itself; give another name with --out$"):
+        submit(tmp_path, Plain(), tmp_path / "list.txt", tmp_path / "link.txt")
 
 
 def test_lists_that_contradict_themselves():
