@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from affectkit.config import Recipe
 from affectkit.errors import AffectKitError, UsageError, did_you_mean, raise_all
 from affectkit.media import Media, discover
-from affectkit.store import Failure, Run
+from affectkit.store import Failure, Run, public_record
 from affectkit.tables import read_info, read_run, read_timelines
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ class Session:
             target.save(timings=engine.timings(), finished_at=_now())
         if self._observe(target, "affectkit_run_finished"):
             target.save()
-        shown = {m.id: target.records[m.id] for m in media if m.id in target.records}
+        shown = {m.id: public_record(target.records[m.id]) for m in media if m.id in target.records}
         return RunResult(out, tuple(m.id for m in todo), skipped, tuple(target.all_failures()), shown)
 
     def prepare(self, out: Path, how: Execution, progress: Progress | None = None) -> tuple[Run, Engine]:

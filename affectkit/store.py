@@ -226,7 +226,7 @@ class Run:
         with self._writing():
             _write_json(
                 self.path / "run.json",
-                {**self.info, "media": {k: _public(v) for k, v in sorted(self.records.items())}, "failures": len(failures)},
+                {**self.info, "media": {k: public_record(v) for k, v in sorted(self.records.items())}, "failures": len(failures)},
             )
             _write_failures(self.path / "failures.parquet", failures)
 
@@ -261,7 +261,8 @@ def stamp(path: Path) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def _public(record: Mapping[str, Any]) -> dict[str, Any]:
+def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``run.json`` says of a medium, of what the record of its part holds."""
     return {k: v for k, v in record.items() if k not in ("id", "stamp", "embeddings", "tables", "failures")} | {
         "failures": len(record["failures"])
     }

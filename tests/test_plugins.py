@@ -135,7 +135,7 @@ def failure_of(site: Site, source: str, **how: object) -> plugins.PluginFailure:
 def test_core_is_a_plugin_through_the_same_hooks() -> None:
     core = plugins.load(only=[]).plugin("core")
     assert (core.state, core.distribution, core.version) == ("ok", "affectkit", affectkit.__version__)
-    assert core.hooks == ("affectkit_fusions", "affectkit_heads", "affectkit_providers")
+    assert core.hooks == ("affectkit_fusions", "affectkit_heads", "affectkit_providers", "affectkit_submitters")
     assert {entry.id: entry.kind for entry in core.components} == {
         "core/blend": "head",
         "core/descriptions": "provider",
@@ -148,6 +148,7 @@ def test_core_is_a_plugin_through_the_same_hooks() -> None:
         "core/subtitles": "provider",
         "core/whisper": "provider",
         "core/yunet": "provider",
+        **{f"core/abaw-{track}": "submitter" for track in ("au", "ce", "expr", "mtl", "va")},
     }
 
 
