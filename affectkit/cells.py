@@ -38,7 +38,7 @@ class Cells:
 
 
 def read_text(path: Path) -> Cells:
-    """A text file, separated by commas, semicolons or tabs, whichever its first line has most of.
+    """A text file, separated by commas, semicolons or tabs, whichever its header has most of; lines of ``#`` before the header are skipped.
 
     Raises:
         ConfigError: where it is absent, no text in UTF-8, no table, or has no rows.
@@ -51,6 +51,8 @@ def read_text(path: Path) -> Cells:
         raise ConfigError(f"{path} is not text in UTF-8; {FORMS}") from None
     except OSError as error:
         raise ConfigError(f"the labels {path} cannot be read: {error.strerror}") from None
+    skipped = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    lines = lines[skipped:]
     delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else max(",\t;", key=lines[0].count) if lines else ","
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     rows, numbers = [], []
@@ -59,9 +61,9 @@ def read_text(path: Path) -> Cells:
         for cells in reader:
             if any(cell.strip() for cell in cells):
                 rows.append(cells)
-                numbers.append(reader.line_num)
+                numbers.append(reader.line_num + skipped)
     except csv.Error as error:
-        raise ConfigError(f"{path}, line {reader.line_num}: not a row of a table ({error})") from error
+        raise ConfigError(f"{path}, line {reader.line_num + skipped}: not a row of a table ({error})") from error
     if not rows:
         raise ConfigError(f"{path} has {'a header and no rows' if header else 'nothing in it'}; {FORMS}")
     return Cells(path, header, rows, numbers)

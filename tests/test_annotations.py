@@ -116,6 +116,11 @@ class TestTables:
         assert (found.names, found.line.tolist()) == (("a", "b"), [2, 4])
 
 
+    def test_remarks_before_the_header_are_skipped(self, tmp_path: Path) -> None:
+        found = read(write(tmp_path / "l.csv", "# by two people", "# in May", "media,label", "a,fear"))
+        assert (found.names, found.line.tolist()) == (("a",), [4])
+
+
 class TestAbaw:
     def test_a_folder_of_files(self, tmp_path: Path) -> None:
         write(tmp_path / "v1.txt", EXPR, "0", "-1", "7")
