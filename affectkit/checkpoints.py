@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -19,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 from affectkit.addresses import Address, address, offline
 from affectkit.downloads import Progress, download
 from affectkit.errors import CheckpointError
+from affectkit.files import replacing
 
 if TYPE_CHECKING:
     import torch
@@ -185,7 +185,7 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
 
     # Clones, because safetensors refuses tensors that share memory (tied weights).
     content = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, dict(metadata or {}))
-    with replacing(path) as file:
+    with writing(path) as file:
         file.write(_in_order(content) if metadata else content)
 
 
@@ -201,7 +201,7 @@ def save_torch(path: Path, content: Mapping[str, Any]) -> None:
     """
     import torch
 
-    with replacing(path) as file:
+    with writing(path) as file:
         torch.save(dict(content), file)
 
 
@@ -261,7 +261,7 @@ def _fetch(checkpoint: Checkpoint, found: Address, owner: str, progress: Progres
         )
     if found.kind == "hf" and offline("HF_HUB_OFFLINE"):
         raise CheckpointError(f"{_for(owner)}HF_HUB_OFFLINE is set, so {found.name} is not downloaded. {by_hand}")
-    with replacing(target) as file:
+    with writing(target) as file:
         digest = download(found.url, file, progress, f"{_for(owner)}{found.name} could not be downloaded", by_hand)
         if checkpoint.sha256 is not None and digest != checkpoint.sha256:
             raise CheckpointError(
@@ -272,19 +272,18 @@ def _fetch(checkpoint: Checkpoint, found: Address, owner: str, progress: Progres
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file under a temporary name, renamed to ``path`` where all went well and removed where it did not."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that becomes ``path`` where all went well, and nothing where it did not.
+
+    Raises:
+        CheckpointError: where it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
+        with replacing(path) as temporary, temporary.open("xb") as file:
             yield file
-        temporary.replace(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written: {error.strerror}; nothing was kept") from None
-    finally:
-        with suppress(OSError):  # already renamed, or a folder that cannot be written
-            temporary.unlink()
 
 
 def _in_order(content: bytes) -> bytes:

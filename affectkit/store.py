@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from affectkit import __version__
 from affectkit.errors import StoreError, UsageError
+from affectkit.files import replacing
 from affectkit.labels import LabelSet
 from affectkit.tables import FORMAT, KEYS, part_name, read_info, read_records
 
@@ -214,7 +215,7 @@ class Run:
                 if table.num_rows:
                     folder = self.path / f"{kind}.parquet"
                     folder.mkdir(exist_ok=True)
-                    with _replacing(folder / f"{name}.parquet") as temporary:
+                    with replacing(folder / f"{name}.parquet") as temporary:
                         pq.write_table(table, temporary)
             _write_json(self.path / "media" / f"{name}.json", record)
         self.records[part.media.id] = record
@@ -356,21 +357,10 @@ def _write_failures(path: Path, failures: Sequence[Failure]) -> None:
     import pyarrow.parquet as pq
 
     schema = pa.schema([(name, pa.float64() if name == "at" else pa.string()) for name in FAILURE_COLUMNS])
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         pq.write_table(pa.table({name: [getattr(f, name) for f in failures] for name in FAILURE_COLUMNS}, schema=schema), temporary)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that is renamed to it, or removed where writing fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -6,9 +6,7 @@ and the default answer what has no evidence of its own, and a report says how ma
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ import numpy as np
 
 from affectkit.challenges import Asked, Submitter
 from affectkit.errors import AffectKitError, StoreError, UsageError, did_you_mean, raise_all
+from affectkit.files import replacing
 from affectkit.gaps import Gaps, Kernel
 from affectkit.labels import LabelSet, canonical
 from affectkit.references import Side
@@ -182,12 +181,15 @@ def submit(run: str | Path, submitter: Submitter, template: Path, out: Path, cho
     if out.exists() and template.exists() and out.samefile(template):
         raise UsageError(f"{out} is the organisers' list itself; give another name with --out")
     answered = answer(run, submitter, submitter.read_template(template), choices)
-    with _replacing(out) as temporary:
-        submitter.write(answered.asked, answered.values, temporary)
-        problems = submitter.check(temporary, template)
-        if problems:
-            told = "; ".join(f"line {p.line}: {p.message}" if p.line else p.message for p in problems[:LISTED])
-            raise StoreError(f"{submitter.id} wrote a file that its own check refuses, so {out} is not written: {told}")
+    try:
+        with replacing(out) as temporary:
+            submitter.write(answered.asked, answered.values, temporary)
+            problems = submitter.check(temporary, template)
+            if problems:
+                told = "; ".join(f"line {p.line}: {p.message}" if p.line else p.message for p in problems[:LISTED])
+                raise StoreError(f"{submitter.id} wrote a file that its own check refuses, so {out} is not written: {told}")
+    except OSError as error:
+        raise StoreError(f"cannot write {out}: {error.strerror or error}; make room or choose another place with --out") from error
     return answered
 
 
@@ -396,16 +398,3 @@ def _example(labels: LabelSet) -> str:
 def _any(values: np.ndarray) -> np.ndarray:
     """(L,) bool: rows that say anything."""
     return np.asarray(~np.isnan(values).all(axis=1))
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that is renamed to it, or removed where writing fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}; make room or choose another place with --out") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -152,5 +152,5 @@ def _write_recipe(path: Path, base: str, components: Mapping[str, Mapping[str, A
         "name": "random weights, for trying only",
         "components": {id: dict(given) for id, given in components.items()},
     }
-    with checkpoints.replacing(path) as file:
+    with checkpoints.writing(path) as file:
         file.write((HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)).encode())
