@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import json
 import os
@@ -255,13 +254,10 @@ def _elsewhere() -> Iterator[Path]:
 def inputs_unchanged(subject: Subject) -> None:
     """What it is given is as it was afterwards; others look at the same arrays."""
     _ = subject.answer
-    component, given = subject.loaded, subject.given
-    before = copy.deepcopy(given)
+    before, given = subject.given, subject.given
     with surroundings.kept():
-        subject.ask(component, given)
-    found = difference(before, given)
-    if found:
-        subject._given = before
+        subject.ask(subject.loaded, given)
+    if found := difference(before, given):
         raise ContractError(f"it changes what it is given: {found}; copy an array before writing into it")
 
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from affectkit.components import Component
+from affectkit.discovery import describe
 from affectkit.testing import common, modalities, opinions, providers, submissions
 from affectkit.testing.subjects import ContractError, Subject, Unchecked
 
@@ -170,6 +171,8 @@ def _outcome(component: str, check: Callable[..., None], *arguments: Any) -> Out
         return Outcome(component, name, "unchecked", str(problem))
     except ContractError as problem:
         return Outcome(component, name, "broken", str(problem))
+    except Exception as error:  # what a component returns may be anything
+        return Outcome(component, name, "broken", f"what it returned cannot be looked at: {describe(error)}")
     return Outcome(component, name, "ok")
 
 

@@ -39,8 +39,7 @@ class ModalitySubject(Subject):
 
     def make_given(self) -> list[Clip]:
         if self.examples is not None:
-            with doing("examples"):
-                return list(self.examples())
+            return list(self.example())
         return examples.modality_clips(self.make(), self._third_party)
 
     def _third_party(self, item: Input, clip: Clip, number: int) -> Evidence:

@@ -31,8 +31,7 @@ class OpinionSubject(Subject):
 
     def make_given(self) -> Given:
         if self.examples is not None:
-            with doing("examples"):
-                made = self.examples()
+            made = self.example()
             return made if isinstance(made, tuple) else (Output({}), made)
         return self.make_sources()
 

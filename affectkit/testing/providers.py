@@ -33,8 +33,7 @@ class ProviderSubject(Subject):
 
     def make_given(self) -> list[Clip]:
         if self.examples is not None:
-            with doing("examples"):
-                return list(self.examples())
+            return list(self.example())
         provider = self.make()
         if provider.scope == "frame":
             return [_frame(number, size, self._inputs(provider, number)) for number, size in enumerate(PICTURES)]
@@ -51,11 +50,14 @@ class ProviderSubject(Subject):
         return {item.kind: self._third_party(item, clip, number) for item in provider.needs.inputs}
 
     def _whole(self, provider: Provider, medium: Media, number: int) -> Clip:
-        span = Span(medium.start, medium.start + medium.duration)
-        clip = replace(examples.clips(replace(provider.needs, frames=None), inputs=self._third_party)[number], media=medium, span=span)
+        """A medium as a whole, or a piece of its sound, which need not begin where the medium does."""
+        made = examples.clips(replace(provider.needs, frames=None), inputs=self._third_party)[number]
+        start, length = medium.start, medium.duration
         if provider.needs.audio is None:
-            return clip
-        return replace(clip, audio=examples.voice(span.length, provider.needs.audio.rate, number), audio_start=span.start)
+            return replace(made, media=medium, span=Span(start, start + length))
+        start, length = start + 0.5 * number * length, length * (1 - 0.5 * number)
+        sound = examples.voice(length, provider.needs.audio.rate, number)
+        return replace(made, media=medium, span=Span(start, start + length), audio=sound, audio_start=start)
 
     def _third_party(self, item: Input, clip: Clip, number: int) -> Evidence:
         return provided(self.registry, item, clip, number, (*self.circle, self.make().kind))
@@ -63,6 +65,10 @@ class ProviderSubject(Subject):
     def ask(self, component: Provider, given: Sequence[Clip]) -> list[Evidence]:
         with doing("provide"):
             found = component.provide(given)
+        return self.evidences(found)
+
+    def evidences(self, found: object) -> list[Evidence]:
+        """What provide returned, refused where it is something else than evidences."""
         if not isinstance(found, Sequence) or not all(isinstance(item, Evidence) for item in found):
             kinds = sorted({type(item).__name__ for item in found}) if isinstance(found, Sequence) else type(found).__name__
             raise ContractError(f"provide must return a list of Evidence, found {kinds}")
@@ -220,12 +226,13 @@ def reason_given(subject: ProviderSubject) -> None:
 
 def poor_clips(subject: ProviderSubject) -> None:
     """Empty, black, silent and tiny clips give evidence or none, and no error."""
+    _ = subject.answer
     component = subject.loaded
     for first in subject.given[:2]:
         for what, clip in _poor(first, component):
             with surroundings.kept(), doing(f"provide of a clip with {what}", "return Evidence.none(kind, reason) where there is nothing"):
                 found = component.provide([clip])
-            for evidence in found:
+            for evidence in subject.evidences(found):
                 if evidence.valid:
                     _check(clip, evidence, component)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 import tempfile
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -79,7 +82,7 @@ class Subject(ABC):
         self._given: Any = None
         self._answer: Any = None
         self._silence: AffectKitError | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
 
     @property
     def registry(self) -> Registry:
@@ -94,8 +97,9 @@ class Subject(ABC):
     def folder(self) -> Path:
         """A folder for what the checks write; it goes away with the subject."""
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="affectkit-check-")
-        return Path(self._folder.name)
+            self._folder = Path(tempfile.mkdtemp(prefix="affectkit-check-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        return self._folder
 
     def make(self) -> Any:
         """A new instance, not loaded.
@@ -199,10 +203,10 @@ class Subject(ABC):
 
     @property
     def given(self) -> Any:
-        """What the component is asked, made once; raises as :attr:`answer` does."""
+        """What the component is asked, made once and handed out as a copy; raises as :attr:`answer` does."""
         if self._given is None:
             self._given = self._try(self.make_given)
-        return self._given
+        return copy.deepcopy(self._given)
 
     @property
     def answer(self) -> Any:
@@ -215,6 +219,11 @@ class Subject(ABC):
             component, given = self.loaded, self.given
             self._answer = self._try(lambda: self.ask(component, given))
         return self._answer
+
+    def example(self) -> Any:
+        """What the author gives to try the component on."""
+        with doing("examples()", "it is a static method and takes nothing"):
+            return self.examples() if self.examples is not None else None
 
     def _try(self, action: Callable[[], Any]) -> Any:
         """Does something that the answer depends on, once; where it fails, everything that needs it cannot be checked."""
@@ -268,7 +277,7 @@ def difference(one: Any, other: Any, tolerance: float = 0.0, where: str = "") ->
     'a differs by up to 0.5'
     """
     if isinstance(one, Output) and isinstance(other, Output):
-        return difference(_plain(one), _plain(other), tolerance, where)
+        return difference(_plain(one), _plain(other), tolerance)
     if type(one) is not type(other) and not (isinstance(one, int | float) and isinstance(other, int | float)):
         return f"{where or 'it'} is a {type(one).__name__} and a {type(other).__name__}"
     if is_dataclass(one) and not isinstance(one, type):
@@ -296,7 +305,7 @@ def _plain(output: Output) -> dict[str, Any]:
     told = {labels.name: values for labels, values in output.values.items()}
     told |= {f"embedding {name}": values for name, values in output.embeddings.items()}
     told |= {f"quality {name}": values for name, values in output.quality.items()}
-    return told | ({} if output.notes is None else {"notes": [dict(note) for note in output.notes]})
+    return told | ({} if output.notes is None else {"notes": list(output.notes)})
 
 
 def _slack(name: str, tolerance: float) -> float:

@@ -65,9 +65,8 @@ class SubmitterSubject(Subject):
     def _lists(self, submitter: Submitter) -> Iterator[str]:
         """Lists to try: the author's, else frames below the header that the class names, frames, and videos."""
         if self.examples is not None:
-            with doing("examples"):
-                given = self.examples()
-                yield given.read_text(encoding="utf-8") if isinstance(given, Path) else given
+            given = self.example()
+            yield given.read_text(encoding="utf-8") if isinstance(given, Path) else given
             return
         header = getattr(submitter, "header", None)
         for lines in (FRAMES, VIDEOS):
