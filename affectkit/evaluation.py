@@ -231,7 +231,9 @@ def place(annotations: Annotations, run: str | Path) -> Placed:
         Problems: for rows that are annotated twice.
     """
     info = read_info(run)
-    records: Mapping[str, Mapping[str, Any]] = info.get("media", {})
+    if "media" not in info:
+        raise UsageError(f"the run {run} was stopped before its end; give its command again, which goes on with what is finished")
+    records: Mapping[str, Mapping[str, Any]] = info["media"]
     found = match(annotations.names, {id: record["path"] for id, record in records.items()})
     if not found:
         raise UsageError(
@@ -366,7 +368,7 @@ def _times(annotations: Annotations, named: Sequence[Named | None], run: str | P
         time[rows[there]] = known.time[at[there]]
         if not there.all():
             beyond.append(f"{name} ({(~there).sum()} of {len(rows)}, the medium has {len(known.number)})")
-        if not known.exact:
+        if not known.exact and len(known.number):
             computed.append(name)
     notes = [f"frames that the medium does not have count as not answered: {listed(beyond)}"] if beyond else []
     if computed:

@@ -6,7 +6,7 @@ Frames of one video resemble each other: 26,000 frames of 56 videos are 56 obser
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,7 @@ Sums = Mapping[str, np.ndarray]
 
 LEVEL = 0.95  # share of resamples that an interval holds
 RESAMPLES = 1000
+BLOCK = 4_000_000  # resamples times videos that are held at once: 32 MB
 NEGLIGIBLE = 1e-6  # differences below it are rounding: results are written with seven digits
 
 
@@ -235,7 +236,7 @@ def scores(tally: Tally, resamples: int = RESAMPLES, seed: int = 0) -> dict[str,
     whole = {name: float(value[0]) for name, value in tally.metrics().items()}
     if resamples == 0 or len(tally.videos) < 2:
         return {name: Score(value) for name, value in whole.items()}
-    drawn = tally.metrics(draws(len(tally.videos), resamples, seed))
+    (drawn,) = _resampled((tally,), resamples, seed)
     return {name: Score(value, *_interval(drawn[name])) for name, value in whole.items()}
 
 
@@ -264,8 +265,7 @@ def differences(first: Tally, second: Tally, resamples: int = RESAMPLES, seed: i
     values = {name: (float(one[name][0]), float(other[name][0])) for name in shared}
     if resamples == 0 or len(first.videos) < 2:
         return {name: Difference(*value) for name, value in values.items()}
-    weights = draws(len(first.videos), resamples, seed)
-    one, other = first.metrics(weights), second.metrics(weights)
+    one, other = _resampled((first, second), resamples, seed)
     found = {}
     for name in shared:
         drawn = other[name] - one[name]
@@ -290,9 +290,18 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
     return out
 
 
-def draws(videos: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each video is in each resample: (R, V) float64, each row sums to V."""
-    return np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), size=resamples).astype(np.float64)
+def draws(videos: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each video is in each resample: blocks of (R, V) float64, whose rows sum to V; R resamples in all."""
+    generator = np.random.default_rng(seed)
+    size = max(1, BLOCK // videos)
+    for done in range(0, resamples, size):
+        yield generator.multinomial(videos, np.full(videos, 1 / videos), size=min(size, resamples - done)).astype(np.float64)
+
+
+def _resampled(tallies: Sequence[Tally], resamples: int, seed: int) -> list[dict[str, np.ndarray]]:
+    """Metrics (R,) of each tally over the same resamples of its videos."""
+    blocks = [[tally.metrics(weights) for tally in tallies] for weights in draws(len(tallies[0].videos), resamples, seed)]
+    return [{name: np.concatenate([block[i][name] for block in blocks]) for name in blocks[0][i]} for i in range(len(tallies))]
 
 
 def _interval(drawn: np.ndarray) -> tuple[float | None, float | None]:

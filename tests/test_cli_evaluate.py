@@ -417,6 +417,21 @@ def test_mistakes_are_told(two: Path, tmp_path: Path, name: str) -> None:
     assert f"{doubled}, line 4: a.mp4 is already labelled in line 2" in error(two, doubled)
 
 
+def test_a_run_that_was_stopped_is_to_be_finished(two: Path, tmp_path: Path) -> None:
+    edited(two, lambda info: info.pop("media"))
+    found = call("evaluate", two, "--labels", write(tmp_path / "l.csv", "media,label", "a,anger"))
+    assert found.exit_code == 2
+    assert f"the run {two} was stopped before its end; give its command again" in found.stderr
+
+
+def test_labels_of_other_media_alone_say_nothing(two: Path, tmp_path: Path) -> None:
+    labels = write(tmp_path / "l.csv", "media,label,valence", "a,,0.5", "b,,0.5", "c,anger,")
+    found = call("evaluate", two, "--labels", labels)
+    assert found.exit_code == 0, found.output
+    assert ["far/face", "basic7", "-", "-", "-", "-", "-", "0", "-", "0"] in [line.split() for line in found.stdout.splitlines()]
+    assert "2 rows of media of the run have no annotation of basic7 and are left out." in found.stdout
+
+
 def test_a_run_of_another_version_needs_to_run_again_for_several_subjects(duo: Path, tmp_path: Path) -> None:
     for part in (duo / "subjects.parquet").iterdir():
         part.unlink()

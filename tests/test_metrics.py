@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from affectkit import metrics
+from affectkit import intervals, metrics
 from affectkit.errors import UsageError
 from affectkit.intervals import Tally, differences, draws, holm, scores, tally_classes, tally_dimensions, tally_units
 
@@ -180,7 +180,7 @@ class TestTallies:
         values[rng.random(40) < 0.2] = np.nan
         video = rng.integers(0, videos, 40)
         tally = tally_classes(reference, values, video, NAMES, unanswered=unanswered)
-        weights = draws(len(tally.videos), 3, seed)
+        weights = next(draws(max(1, len(tally.videos)), 3, seed))[:, : len(tally.videos)]
         found = tally.metrics(weights)
         for r in range(3):
             rows = written_out(tally, weights[r], video)
@@ -198,7 +198,7 @@ class TestTallies:
             (tally_dimensions, values + rng.normal(size=(40, C))),
         ):
             tally = make(reference, values, video, NAMES)
-            weights = draws(len(tally.videos), 3, seed)
+            weights = next(draws(max(1, len(tally.videos)), 3, seed))[:, : len(tally.videos)]
             found = tally.metrics(weights)
             for r in range(3):
                 rows = written_out(tally, weights[r], video)
@@ -284,7 +284,7 @@ class TestIntervals:
         values = np.stack([1 - (p := rng.random(60)), p], axis=1)
         found = scores(tally_classes(reference, values, video, ("no", "yes")), resamples=200, seed=5)["war"]
         correct = (values.argmax(axis=1) == reference).reshape(6, 10).sum(axis=1)
-        drawn = [(weights * correct).sum() / 60 for weights in draws(6, 200, 5)]
+        drawn = [(weights * correct).sum() / 60 for weights in next(draws(6, 200, 5))]
         assert (found.low, found.high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])))
         assert found.low < found.value < found.high
 
@@ -293,9 +293,17 @@ class TestIntervals:
         reference, values = np.zeros(200, dtype=int), np.tile([0.9, 0.1], (200, 1))
         values[100:] = [0.1, 0.9]
         tally = tally_classes(reference, values, np.repeat([0, 1], 100), ("no", "yes"))
-        assert set(tally.metrics(draws(2, 100, 0))["war"]) == {0.0, 0.5, 1.0}
+        assert set(tally.metrics(next(draws(2, 100, 0)))["war"]) == {0.0, 0.5, 1.0}
         found = scores(tally)["war"]
         assert (found.value, found.low, found.high) == (0.5, 0.0, 1.0)
+
+    def test_many_videos_are_resampled_in_blocks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        reference, predicted = classes(0)
+        tally = tally_classes(reference, np.eye(C)[predicted], np.arange(40) % 7, NAMES)
+        whole = scores(tally, resamples=50)
+        monkeypatch.setattr(intervals, "BLOCK", 7 * 8)
+        assert [len(block) for block in draws(7, 50, 0)] == [8] * 6 + [2]
+        assert scores(tally, resamples=50)["uar"] == whole["uar"]
 
     def test_one_video_has_none(self) -> None:
         reference, predicted = classes(0)

@@ -169,7 +169,7 @@ def _show_sources(labels: LabelSet, rows: Sequence[Scored], chosen: str | None) 
             *(text(row.scores[name], interval=i == 0) for i, name in enumerate(names)),
             *(text(row.scores[name], interval=True) for name in each),
             str(int(row.answers.asked.sum())),
-            f"{row.coverage:.0%}",
+            "-" if isnan(row.coverage) else f"{row.coverage:.0%}",
             str(row.videos),
         ]
         for row in rows
@@ -180,7 +180,7 @@ def _show_sources(labels: LabelSet, rows: Sequence[Scored], chosen: str | None) 
 def _show_one(row: Scored) -> None:
     """Class by class, and which class was taken for which."""
     answers = row.answers
-    if answers.reference.kind == "continuous":
+    if answers.reference.kind == "continuous" or not row.videos:
         return
     occurs = {name: int(n) for name, n in zip(answers.names, row.counted, strict=True)}
     classes = answers.reference.kind == "categorical"
