@@ -383,11 +383,11 @@ def _shared(labels: LabelSet, reference: LabelSet) -> int:
 
 
 def _why_not(sets: Sequence[LabelSet], reference: LabelSet) -> str:
-    kinds = {labels.kind for labels in sets}
+    kinds = sorted({labels.kind for labels in sets})
     names = " and ".join(labels.name for labels in sets)
     if reference.kind not in kinds:
-        return f"it says {names}, which is {' and '.join(sorted(kinds))}, and {reference.name} is {reference.kind}"
-    return f"it says {names}, which shares no label with {reference.name}"
+        return f"{names} {'is' if len(sets) == 1 else 'are'} {' and '.join(kinds)}, {reference.name} is {reference.kind}"
+    return f"{names} {'shares' if len(sets) == 1 else 'share'} no label with {reference.name}"
 
 
 def first_choice(sources: Iterable[str], main: Mapping[str, float], recipe: Mapping[str, Any]) -> str:

@@ -225,7 +225,7 @@ def test_each_source_is_scored_in_its_own_label_set(two: Path, tmp_path: Path) -
     }
     assert [one(found, name)["cannot_say"] for name in ("far/face", "core/mean")] == [["other"], []]
     assert [value(found, name, "war") for name in ("far/face", "core/mean")] == [0.5, 0.5]
-    assert found["sets"]["basic8"]["not_evaluated"] == {"core/ppa": "it says compound7, which shares no label with basic8"}
+    assert found["sets"]["basic8"]["not_evaluated"] == {"core/ppa": "compound7 shares no label with basic8"}
 
 
 def test_a_class_that_never_occurs_does_not_dilute_the_mean(two: Path, tmp_path: Path) -> None:
@@ -249,6 +249,19 @@ def test_compound_expressions_are_scored_as_well(two: Path, tmp_path: Path) -> N
     assert found["sets"]["compound7"]["default"] == "core/ppa"
     assert value(found, "core/ppa", "war", "compound7") == 0.5
     assert set(found["sets"]["compound7"]["not_evaluated"]) == {"far/face", "core/mean"}
+
+
+def test_sources_of_another_kind_are_told_together(tmp_path: Path) -> None:
+    both = [
+        *windows("far/va", VA, [[0.1, 0.2]]),
+        *windows("far/more", VA, [[0.1, 0.2]]),
+        *windows("far/more", COMPOUND7, [[1, 0, 0, 0, 0, 0, 0]]),
+    ]
+    faces = windows("far/face", BASIC7, [one_hot(BASIC7, "fear")])
+    run = write_run(tmp_path / "run", {"a": film([*both, *windows("far/va2", VA, [[0.1, 0.2]]), *faces])})
+    found = call("evaluate", run, "--labels", write(tmp_path / "l.csv", "media,label", "a,fear"))
+    assert "Not evaluated: far/va, far/va2: va is continuous, basic7 is categorical." in found.stdout
+    assert "Not evaluated: far/more: va and compound7 share no label with basic7." in found.stdout
 
 
 def test_several_label_sets_in_one_file(tmp_path: Path) -> None:
@@ -339,7 +352,7 @@ def test_what_is_printed(two: Path, tmp_path: Path) -> None:
     assert ["sadness", "0", "1", "0"] in lines  # taken for happiness
     assert "Intervals: 95 % of 1000 resamples of whole media." in found.stdout
     assert "Intervals of fewer than 6 media are too narrow." in found.stdout
-    assert "Not evaluated against basic8: core/ppa: it says compound7, which shares no label with basic8." in found.stdout
+    assert "Not evaluated: core/ppa: compound7 shares no label with basic8." in found.stdout
     assert "Note: 1 of 3 labelled media are not in the run: c." in found.stdout
 
 
@@ -350,7 +363,7 @@ def test_another_source_can_be_shown(two: Path, tmp_path: Path) -> None:
     assert (unknown.exit_code, unknown.stderr) == (2, f"Error: the run {two} has no source 'far/fac'. Did you mean far/face?\n")
     other = call("evaluate", two, "--labels", labels, "--source", "core/ppa")
     assert other.exit_code == 2
-    assert "core/ppa is not evaluated against basic7: it says compound7, which shares no label with basic7" in other.stderr
+    assert "core/ppa is not evaluated against basic7: compound7 shares no label with basic7" in other.stderr
 
 
 def test_rows_without_an_answer_may_count_as_wrong(tmp_path: Path) -> None:
@@ -619,7 +632,7 @@ def test_what_cannot_be_compared_is_told(two: Path, tmp_path: Path) -> None:
     assert f"no source of the run {compound} speaks the labels of {labels}" in error(two, compound)
     several = error(two, "--source", "core/ppa", "--source", "far/fac")
     assert "core/ppa of the run" in several
-    assert "it cannot be compared: it says compound7, which shares no label with basic7" in several
+    assert "it cannot be compared: compound7 shares no label with basic7" in several
     assert "there is no such source. Did you mean far/face?" in several
 
 

@@ -222,8 +222,9 @@ def _notes(found: Evaluation, given: Mapping[str, Any]) -> list[str]:
             lines.append(f"{unsure} rows of media of the run have no annotation of {labels.name} and are left out.")
     if given["unanswered"] == "wrong":
         lines.append("Rows without an answer count as wrong (--unanswered wrong).")
-    for (name, source), reason in found.left_out.items():
-        lines.append(f"Not evaluated against {name}: {source}: {reason}.")
+    for reason in dict.fromkeys(found.left_out.values()):
+        sources = [source for (_, source), why in found.left_out.items() if why == reason]
+        lines.append(f"Not evaluated: {', '.join(sources)}: {reason}.")
     return lines + [f"Note: {note}." for note in found.placed.notes]
 
 
