@@ -115,7 +115,6 @@ class TestTables:
         found = read(write(tmp_path / "l.csv", "media,label,start,end", "a,fear", "", "b,anger,0,1"))
         assert (found.names, found.line.tolist()) == (("a", "b"), [2, 4])
 
-
     def test_remarks_before_the_header_are_skipped(self, tmp_path: Path) -> None:
         found = read(write(tmp_path / "l.csv", "# by two people", "# in May", "media,label", "a,fear"))
         assert (found.names, found.line.tolist()) == (("a",), [4])
