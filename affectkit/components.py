@@ -387,7 +387,8 @@ class Modality(Component):
 
         Tensors carry a leading dimension B on the component's device. Where clips differ in their first dimension, the
         shorter ones are padded with zeros and ``<key>_mask`` (B, T) bool says what is real; the mask is there for every
-        tensor of at least one dimension. Runs in inference mode; must not depend on the other rows of the batch.
+        tensor of at least one dimension. Runs in inference mode; must not depend on the other rows of the batch, nor on what
+        lies where the mask is false.
         """
 
 
