@@ -153,12 +153,21 @@ class Connecting(Loud):
         return super().predict(batch)
 
 
-@breaks("device moved", "after load(device='meta') self.weight is on cpu; move modules and tensors with .to(device)")
+@breaks("device moved", "self.weight elsewhere): predict raised RuntimeError")
 class Staying(Loud):
     def load(self, device, dtype) -> None:
         import torch
 
         super().load(torch.device("cpu"), dtype)
+
+
+@breaks("device moved", "self.net.weight is elsewhere, and 1 more tensors with it; move modules and tensors with .to(device) in load")
+class StayingNetwork(Loud):
+    def load(self, device, dtype) -> None:
+        import torch
+
+        super().load(device, dtype)
+        self.net = torch.nn.Linear(2, 2)
 
 
 @breaks("labels match columns", "it declares the label sets [basic7, au12] and returned [basic7]; return exactly what is declared")

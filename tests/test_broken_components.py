@@ -162,6 +162,20 @@ class Deaf(Loud):
         return None
 
 
+class Windowed(Loud):
+    """Keeps a tensor for preprocess, and looks at numbers in predict, which the device meta has none of."""
+
+    def load(self, device, dtype) -> None:
+        import torch
+
+        super().load(device, dtype)
+        self.window = torch.ones(4)
+
+    def predict(self, batch: Mapping) -> Output:
+        assert float(batch["x"].max()) < 2
+        return super().predict(batch)
+
+
 class Requiring(Loud):
     requires = ("package_that_is_not_there",)
 
@@ -181,6 +195,12 @@ class Unseeing(Bright):
         ),
         (Absent, "loads", "the weights x.safetensors are not here"),
         (Absent, "values in range", "Get them with 'affectkit weights fetch acme/part'"),
+        pytest.param(
+            Windowed,
+            "device moved",
+            "self.window is not on the device of load, which is right where only preprocess uses it",
+            marks=pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="a GPU can tell"),
+        ),
         (Requiring, "loads", "acme/part needs the package package_that_is_not_there, which is not installed"),
         (Deaf, "rows sum to one", "none of the clips that were made from its needs is evidence to it"),
         (Stubborn, "rows sum to one", "it cannot be loaded: load raised RuntimeError: no luck"),

@@ -198,7 +198,9 @@ def test_a_class_without_a_component_says_so(report: Mapping[str, tuple[str, str
 
 
 def test_options_that_the_component_does_not_have_are_told(report: Mapping[str, tuple[str, str]]) -> None:
-    assert "components.even.gain: unknown key" in report["skips"][1]
+    state, message = report["TestWrong.loads"]
+    assert state == "FAILED"
+    assert "it cannot be made with the options that are given: components.even.gain: unknown key" in message
 
 
 def test_a_module_that_imports_torch_is_told_with_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from affectkit.testing.subjects import ContractError, Subject, Unchecked, differ
 if TYPE_CHECKING:
     from affectkit.plugins import Plugin, Registry
 
+_MIXED = re.compile(r"same device|expected device", re.IGNORECASE)  # how torch says that an operation met tensors of two devices
 OWN_SEED = 970_299  # one that no component chooses
 SAME = 1e-6  # numbers of the same answer given twice; the order in which threads add up moves the last digit
 
@@ -281,42 +283,45 @@ def device_moved(subject: Subject) -> None:
         if device == "cuda":
             raise ContractError(f"load cannot use the device 'cuda': {error}") from error
         raise Unchecked(f"there is no GPU here, and loading onto torch's device 'meta' instead does not work: {error}") from error
-    stray = [
-        f"{name} is on {tensor.device}" for name, tensor in held_tensors(component) if tensor.device.type != device and tensor.dim() > 0
-    ]
-    if stray:
-        raise ContractError(
-            f"after load(device={device!r}) {stray[0]}{f', and {len(stray) - 1} more tensors are elsewhere' if len(stray) > 1 else ''}; "
-            "move modules and tensors with .to(device) in load"
-        )
-    if device == "cuda":
-        _compare_on(component, subject)
-
-
-def _compare_on(component: Any, subject: Subject) -> None:
-    """Refuses answers on a GPU that differ from those on the CPU by more than arithmetic does."""
-    with surroundings.kept():
-        there = subject.ask(component, subject.given)
-    if found := difference(subject.answer, there, 1e-2):
+    held = [(name, in_module) for name, tensor, in_module in held_tensors(component) if tensor.device.type != device and tensor.dim() > 0]
+    advice = "move modules and tensors with .to(device) in load"
+    for name, in_module in held:
+        if in_module:
+            more = f", and {len(held) - 1} more tensors with it" if len(held) > 1 else ""
+            raise ContractError(f"after load(device={device!r}) {name} is elsewhere{more}; {advice}")
+    try:
+        with surroundings.kept(), subject.on(device):
+            there = subject.ask(component, subject.given) if device == "cuda" or held else None
+    except ContractError as error:
+        if device == "cuda" or _MIXED.search(str(error)):
+            where = f" ({', '.join(name for name, _ in held[:3])} elsewhere)" if held else ""
+            raise ContractError(f"it does not compute on the device {device!r}{where}: {error}; {advice}") from error
+        raise Unchecked(
+            f"{held[0][0]} is not on the device of load, which is right where only preprocess uses it; a GPU could tell"
+        ) from error
+    if device == "cuda" and (found := difference(subject.answer, there, 1e-2)):
         raise ContractError(f"it gives another answer on the GPU: {found}; make tensors in predict on the device of the batch")
 
 
-def held_tensors(component: Any, depth: int = 5) -> Iterator[tuple[str, Any]]:
-    """The tensors that an object holds, with where: in its attributes, in modules, lists and mappings, in objects of its own package."""
+def held_tensors(component: Any, depth: int = 5) -> Iterator[tuple[str, Any, bool]]:
+    """The tensors that an object holds, with where, and whether they are those of a module.
+
+    Looked at are its attributes, modules, lists and mappings, and objects of its own package.
+    """
     import torch
 
     package = type(component).__module__.partition(".")[0]
     seen: set[int] = set()
 
-    def walk(value: Any, where: str, left: int) -> Iterator[tuple[str, Any]]:
+    def walk(value: Any, where: str, left: int) -> Iterator[tuple[str, Any, bool]]:
         if id(value) in seen or left < 0:
             return
         seen.add(id(value))
         if isinstance(value, torch.Tensor):
-            yield where, value
+            yield where, value, False
         elif isinstance(value, torch.nn.Module):
             for name, tensor in (*value.named_parameters(), *value.named_buffers()):
-                yield f"{where}.{name}", tensor
+                yield f"{where}.{name}", tensor, True
         elif isinstance(value, Mapping):
             for key, item in value.items():
                 yield from walk(item, f"{where}[{key!r}]", left - 1)

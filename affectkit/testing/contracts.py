@@ -210,16 +210,22 @@ def _with_tests(cls: type[Contract]) -> type[Contract]:
 
 def _test(check: Callable[..., None]) -> Callable[[Contract], None]:
     def test(self: Contract) -> None:
+        import pytest
+
         __tracebackhide__ = True
         try:
             check(self.subject())
         except Unchecked as problem:
-            reason = str(problem)
+            skipped, told = True, f"cannot be checked: {problem}"
+        except ContractError as problem:
+            if problem.__cause__ is not None:
+                raise  # with the traceback of what the component raised
+            skipped, told = False, str(problem)
         else:
             return
-        import pytest
-
-        pytest.skip(f"cannot be checked: {reason}")
+        if skipped:
+            pytest.skip(told)
+        pytest.fail(told, pytrace=False)
 
     test.__name__ = test.__qualname__ = f"test_{check.__name__}"
     test.__doc__ = check.__doc__

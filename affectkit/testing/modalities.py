@@ -89,8 +89,7 @@ class ModalitySubject(Subject):
         """What is said of a batch."""
         import torch
 
-        where = next((t.device for _, t in _held(component)), torch.device("cpu"))
-        moved = {key: tensor.to(where) if where.type == "cuda" else tensor for key, tensor in batch.items()}
+        moved = batch if self.device == "cpu" else {key: tensor.to(self.device) for key, tensor in batch.items()}
         with doing("predict"), torch.inference_mode():
             output = component.predict(moved)
         if not isinstance(output, Output):
@@ -102,12 +101,6 @@ class ModalitySubject(Subject):
         """What the shared instance says of all clips."""
         said: Said = self.answer
         return said
-
-
-def _held(component: Modality) -> Any:
-    from affectkit.testing.common import held_tensors
-
-    return held_tensors(component)
 
 
 def labels_match_columns(subject: ModalitySubject) -> None:

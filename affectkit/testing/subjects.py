@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from importlib.util import find_spec
+from inspect import getattr_static
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -74,7 +75,7 @@ class Subject(ABC):
         self.cls = cls
         self.options = dict(options or {})
         self.id = id or cls.name or cls.__name__
-        self.examples: Examples | None = examples if examples is not None else getattr(cls, "examples", None)
+        self.examples: Examples | None = examples if examples is not None else _examples_of(cls)
         self.components = components or {}
         self._registry = registry
         self._loaded: Any = None
@@ -83,6 +84,7 @@ class Subject(ABC):
         self._answer: Any = None
         self._silence: AffectKitError | None = None
         self._folder: Path | None = None
+        self.device = "cpu"
 
     @property
     def registry(self) -> Registry:
@@ -105,7 +107,7 @@ class Subject(ABC):
         """A new instance, not loaded.
 
         Raises:
-            Unchecked: where its options are not enough, or a package that it names in ``requires`` is not installed.
+            Unchecked: where the options that it must be given are not.
             ContractError: where it cannot be made.
         """
         from affectkit.config import component_options
@@ -115,7 +117,11 @@ class Subject(ABC):
                 component = self.cls(component_options(self.cls, self.options, self.id))
                 component.id = self.id
                 self.complete(component)
+        except Unchecked:
+            raise
         except ConfigError as error:
+            if self.options:
+                raise ContractError(f"it cannot be made with the options that are given: {error}") from error
             raise Unchecked(str(error)) from error
         except AffectKitError as error:
             raise ContractError(f"it cannot be made: {error}") from error
@@ -246,6 +252,15 @@ class Subject(ABC):
             return self._silence or problem
         return None
 
+    @contextmanager
+    def on(self, device: str) -> Iterator[None]:
+        """Asks components on another device than the CPU for a while."""
+        self.device = device
+        try:
+            yield
+        finally:
+            self.device = "cpu"
+
     @abstractmethod
     def make_given(self) -> Any:
         """What the component is asked: the author's examples, or what is made from its declarations.
@@ -261,6 +276,12 @@ class Subject(ABC):
         Raises:
             ContractError: where it raises.
         """
+
+
+def _examples_of(cls: type[Component]) -> Examples | None:
+    """The static method ``examples`` of a component class; an attribute of that name that is something else is the component's own."""
+    own = getattr_static(cls, "examples", None)
+    return getattr(cls, "examples", None) if isinstance(own, staticmethod | classmethod) else None
 
 
 def difference(one: Any, other: Any, tolerance: float = 0.0, where: str = "") -> str:
