@@ -20,16 +20,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from traceback import StackSummary, TracebackException
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from affectkit.components import Component
 from affectkit.discovery import describe
+from affectkit.errors import AffectKitError
 from affectkit.testing import common, modalities, opinions, providers, submissions
 from affectkit.testing.subjects import ContractError, Subject, Unchecked
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from affectkit.plugins import Plugin, Registry
 
 State = Literal["ok", "broken", "unchecked"]
@@ -212,15 +213,12 @@ def _test(check: Callable[..., None]) -> Callable[[Contract], None]:
     def test(self: Contract) -> None:
         import pytest
 
-        __tracebackhide__ = True
         try:
             check(self.subject())
         except Unchecked as problem:
             skipped, told = True, f"cannot be checked: {problem}"
         except ContractError as problem:
-            if problem.__cause__ is not None:
-                raise  # with the traceback of what the component raised
-            skipped, told = False, str(problem)
+            skipped, told = False, _story(problem)
         else:
             return
         if skipped:
@@ -230,6 +228,17 @@ def _test(check: Callable[..., None]) -> Callable[[Contract], None]:
     test.__name__ = test.__qualname__ = f"test_{check.__name__}"
     test.__doc__ = check.__doc__
     return test
+
+
+def _story(problem: ContractError) -> str:
+    """What is broken and, where the component raised, its own part of the traceback."""
+    cause = problem.__cause__
+    if cause is None or isinstance(cause, AffectKitError):
+        return str(problem)
+    told = TracebackException.from_exception(cause)
+    here = Path(__file__).parent
+    told.stack = StackSummary.from_list([frame for frame in told.stack if Path(frame.filename).parent != here])
+    return "\n".join((str(problem), "", *(line.rstrip() for line in told.format(chain=False))))
 
 
 @_with_tests

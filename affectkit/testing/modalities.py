@@ -72,9 +72,9 @@ class ModalitySubject(Subject):
                     raise ContractError(str(error)) from error
         return rows
 
-    def predict(self, component: Modality, rows: Sequence[Tensors]) -> Output:
-        """What is said of rows as one batch."""
-        return self.predict_batch(component, self.batch(rows))
+    def predict(self, component: Modality, rows: Sequence[Tensors], action: str = "predict") -> Output:
+        """What is said of rows as one batch; ``action`` says in messages what is done."""
+        return self.predict_batch(component, self.batch(rows), action)
 
     def batch(self, rows: Sequence[Tensors]) -> dict[str, Any]:
         """Rows as one batch, as the engine makes it."""
@@ -85,12 +85,12 @@ class ModalitySubject(Subject):
         except PluginError as error:
             raise ContractError(str(error)) from error
 
-    def predict_batch(self, component: Modality, batch: Tensors) -> Output:
-        """What is said of a batch."""
+    def predict_batch(self, component: Modality, batch: Tensors, action: str = "predict") -> Output:
+        """What is said of a batch; ``action`` says in messages what is done."""
         import torch
 
         moved = batch if self.device == "cpu" else {key: tensor.to(self.device) for key, tensor in batch.items()}
-        with doing("predict"), torch.inference_mode():
+        with doing(action), torch.inference_mode():
             output = component.predict(moved)
         if not isinstance(output, Output):
             raise ContractError(f"predict returned a {type(output).__name__}; return Output({{LABELS: values}})")
@@ -229,6 +229,7 @@ def none_without_evidence(subject: ModalitySubject) -> None:
 
 def scant_evidence(subject: ModalitySubject) -> None:
     """Clips with very little in them give None or an answer, and no error."""
+    _ = subject.answer
     component = subject.loaded
     for clip in subject.given[:2]:
         for what, little in examples.scant(clip):
@@ -238,8 +239,7 @@ def scant_evidence(subject: ModalitySubject) -> None:
                     made = component.preprocess(little)
                 if made is None:
                     continue
-                with doing(f"predict of a clip with {what}", advice):
-                    output = subject.predict(component, subject.rows(component, [little]))
+                output = subject.predict(component, [made], f"predict of a clip with {what}")
             for labels, values in output.values.items():
                 if not bool(values.isfinite().all()):
                     raise ContractError(f"values of {labels.name!r} for a clip with {what} are not finite; {advice}")
