@@ -109,6 +109,12 @@ class Away(Even):
     name = "away"
     checkpoints = {"main": Checkpoint("https://example.invalid/x.safetensors", sha256="0" * 64, licence="MIT", source="x.py")}
 
+class Raising(Even):
+    name = "raising"
+
+    def predict(self, batch):
+        return Output({BASIC7: batch["y"]})
+
 class Picky(Even):
     name = "picky"
 
@@ -130,6 +136,9 @@ class TestTall(ModalityContract):
 
 class TestAway(ModalityContract):
     component = acme.Away
+
+class TestRaising(ModalityContract):
+    component = acme.Raising
 
 class TestPicky(ModalityContract):
     component = acme.Picky
@@ -161,7 +170,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[str, 
     lines = re.findall(r"^(PASSED|FAILED) test_acme\.py::(\w+)::test_(\w+)(?: - (.*))?$", done.stdout, re.MULTILINE)
     told = {f"{cls}.{check}": (state, message) for state, cls, check, message in lines}
     skips = re.findall(r"^SKIPPED \[\d+\] (.*)$", done.stdout, re.MULTILINE)
-    return told | {"skips": ("SKIPPED", "\n".join(skips)), "end": ("", done.stdout.splitlines()[-1])}
+    return told | {"skips": ("SKIPPED", "\n".join(skips)), "text": ("", done.stdout)}
 
 
 def test_a_good_component_passes_one_test_per_check(report: Mapping[str, tuple[str, str]]) -> None:
@@ -173,6 +182,15 @@ def test_a_broken_component_fails_the_test_of_what_it_breaks(report: Mapping[str
     failed = {test: message for test, (state, message) in report.items() if state == "FAILED" and test.startswith("TestTall.")}
     assert list(failed) == ["TestTall.rows_sum_to_one"]
     assert "rows of 'basic7' must sum to 1, found one that sums to 2; use softmax" in failed["TestTall.rows_sum_to_one"]
+
+
+def test_a_component_that_raises_is_shown_with_its_own_lines_only(report: Mapping[str, tuple[str, str]]) -> None:
+    failed = {test: message for test, (state, message) in report.items() if state == "FAILED" and test.startswith("TestRaising.")}
+    assert list(failed) == ["TestRaising.answers"]  # what needs an answer is skipped
+    assert "cannot be checked: it does not answer: predict raised KeyError: 'y'" in report["skips"][1]
+    assert re.search(
+        r"^predict raised KeyError: 'y'\n\nTraceback.*\n  File .*acme\.py\", line \d+, in predict\n", report["text"][1], re.MULTILINE
+    )
 
 
 def test_what_cannot_be_checked_is_skipped_with_the_reason(report: Mapping[str, tuple[str, str]]) -> None:
