@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
-from affectkit import checkpoints
+from affectkit import checkpoints, terms
 from affectkit.builtin.blend import Blend
 from affectkit.builtin.fusion import check_sources
-from affectkit.components import Component, Fusion, Head, Modality, Provider
+from affectkit.components import Checkpoint, Component, Fusion, Head, Modality, Provider
 from affectkit.config import Recipe, component_options
 from affectkit.errors import AffectKitError, CheckpointError, ConfigError, LabelError, PluginError, Problems, raise_all
 from affectkit.labels import LabelSet, Outside, projection
@@ -112,12 +112,17 @@ class Assembly:
                 )
 
 
-def assemble(recipe: Recipe, registry: Registry) -> Assembly:
+def assemble(recipe: Recipe, registry: Registry, *, commercial: bool = False) -> Assembly:
     """Makes the components that a recipe names, with the providers that they need.
+
+    Args:
+        recipe: what runs.
+        registry: the plugins.
+        commercial: whether weights are refused whose terms do not allow commercial use, or do not say so.
 
     Raises:
         AffectKitError: the one problem, or :class:`Problems` with all of them: unknown ids and options, missing packages and
-            weights, inputs that nothing provides, label sets that do not fit together.
+            weights, inputs that nothing provides, label sets that do not fit together, terms of weights.
     """
     problems: list[AffectKitError] = list(recipe.unknown_components(entry.id for entry in registry.entries()))
     ids: list[str] = []
@@ -125,21 +130,21 @@ def assemble(recipe: Recipe, registry: Registry) -> Assembly:
         with collecting(problems, name):
             ids += registry.select(name)
     recipe = recipe.with_(modalities=list(dict.fromkeys(ids))) if ids else recipe
-    record: dict[str, dict[str, Any]] = {}
+    make = _Maker(recipe, registry, problems if commercial else None)
     modalities: dict[str, Modality] = {}
     for name in dict.fromkeys(ids):
         with collecting(problems, name):
-            modalities[name] = cast(Modality, _make(recipe, registry, name, "modality", record))
-    providers, unavailable = _providers(recipe, registry, modalities, record, problems)
+            modalities[name] = cast(Modality, make(name, "modality"))
+    providers, unavailable = _providers(make, modalities, problems)
     fusion = head = None
     if recipe.fusion is not None:
         with collecting(problems, recipe.fusion):
-            fusion = cast(Fusion, _make(recipe, registry, recipe.fusion, "fusion", record))
+            fusion = cast(Fusion, make(recipe.fusion, "fusion"))
     if recipe.head is not None:
         with collecting(problems, recipe.head):
-            head = cast(Head, _make(recipe, registry, recipe.head, "head", record))
+            head = cast(Head, make(recipe.head, "head"))
             if isinstance(head, Blend):
-                head.set_heads({name: cast(Head, _make(recipe, registry, name, "head", record)) for name in head.blends()})
+                head.set_heads({name: cast(Head, make(name, "head")) for name in head.blends()})
     if not problems:
         problems += label_problems(modalities, fusion, head, recipe.outside)
     plan = None
@@ -148,34 +153,74 @@ def assemble(recipe: Recipe, registry: Registry) -> Assembly:
     raise_all(problems)
     if plan is None:
         raise ConfigError(f"the recipe {recipe.name!r} cannot be planned")
-    return Assembly(recipe, plan, fusion, head, record)
+    return Assembly(recipe, plan, fusion, head, make.record)
 
 
-def _make(recipe: Recipe, registry: Registry, name: str, kind: str, record: dict[str, dict[str, Any]]) -> Component:
-    """An instance of a component with the recipe's options, its packages and weights checked."""
-    entry = registry.get(name, kind)
-    component: Component = entry.cls(component_options(entry.cls, recipe.components.get(name, {}), name))
-    component.id = name
-    absent = [package for package in component.requires if find_spec(package) is None]
-    if absent:
-        raise PluginError(f"{name} needs the package {', '.join(absent)}, which is not installed: pip install 'affectkit[all]'")
-    weights = []
-    for tag, checkpoint in component.used_checkpoints().items():
-        option = next((field for field in ("checkpoint", tag) if hasattr(component.options, field)), None)
-        several = tag if len(component.checkpoints) > 1 else ""
-        weights.append(checkpoints.record(checkpoint, checkpoints.resolve(checkpoint, owner=name, tag=several, option=option)))
-    record[name] = {"kind": kind, "plugin": entry.plugin, "distribution": entry.distribution, "version": entry.version, "weights": weights}
-    return component
+class _Maker:
+    """Makes components of a recipe with its options; packages and weights are checked.
+
+    Args:
+        recipe: what runs.
+        registry: the plugins.
+        refused: gets the reasons against weights whose terms do not allow commercial use; ``None`` where that does not matter.
+
+    Attributes:
+        record: what ``run.json`` will say of each component that was made.
+    """
+
+    def __init__(self, recipe: Recipe, registry: Registry, refused: list[AffectKitError] | None) -> None:
+        self.recipe = recipe
+        self.registry = registry
+        self.record: dict[str, dict[str, Any]] = {}
+        self._refused = refused
+
+    def __call__(self, name: str, kind: str, *, optional: bool = False) -> Component:
+        """An instance of a component.
+
+        Args:
+            name: its id.
+            kind: ``"modality"``, ``"provider"``, ``"fusion"`` or ``"head"``.
+            optional: whether the run goes on without it where its weights are not here, so that their terms do not matter then.
+
+        Raises:
+            AffectKitError: for options, packages or weights that are not as they must be.
+        """
+        entry = self.registry.get(name, kind)
+        component: Component = entry.cls(component_options(entry.cls, self.recipe.components.get(name, {}), name))
+        component.id = name
+        absent = [package for package in component.requires if find_spec(package) is None]
+        if absent:
+            raise PluginError(f"{name} needs the package {', '.join(absent)}, which is not installed: pip install 'affectkit[all]'")
+        used = component.used_checkpoints()
+        if not optional:
+            self._judge(component, kind, used)
+        weights = []
+        for tag, checkpoint in used.items():
+            option = next((field for field in ("checkpoint", tag) if hasattr(component.options, field)), None)
+            several = tag if len(component.checkpoints) > 1 else ""
+            path = checkpoints.resolve(checkpoint, owner=name, tag=several, option=option)
+            may = terms.commercial_use(checkpoint, path, component.checkpoints.values())
+            weights.append({**checkpoints.record(checkpoint, path), "commercial": may})
+        if optional:
+            self._judge(component, kind, used)
+        about = {"kind": kind, "plugin": entry.plugin, "distribution": entry.distribution, "version": entry.version}
+        self.record[name] = {**about, "weights": weights}
+        return component
+
+    def _judge(self, component: Component, kind: str, used: Mapping[str, Checkpoint]) -> None:
+        """Notes which weights may not be used commercially, here or not."""
+        if self._refused is None:
+            return
+        for tag, checkpoint in used.items():
+            refusal = terms.refusal(component, kind, tag, checkpoint, checkpoints.local(checkpoint))
+            self._refused += [] if refusal is None else [refusal]
 
 
 def _providers(
-    recipe: Recipe,
-    registry: Registry,
-    modalities: Mapping[str, Modality],
-    record: dict[str, dict[str, Any]],
-    problems: list[AffectKitError],
+    make: _Maker, modalities: Mapping[str, Modality], problems: list[AffectKitError]
 ) -> tuple[dict[str, list[Provider]], dict[str, list[str]]]:
     """Providers of every kind of input that is needed, directly or by another provider, and why alternatives were left out."""
+    recipe, registry = make.recipe, make.registry
     made: dict[str, list[Provider]] = {}
     unavailable: dict[str, list[str]] = {}
     wanted = [item.kind for modality in modalities.values() for item in modality.needs.inputs]
@@ -186,10 +231,10 @@ def _providers(
         made[kind] = []
         names = recipe.alternatives(kind) or _only_provider(registry, kind)
         for name in names:
+            chosen = recipe.mandatory(kind) or "checkpoint" in recipe.components.get(name, {})
             try:
-                provider = cast(Provider, _make(recipe, registry, name, "provider", record))
+                provider = cast(Provider, make(name, "provider", optional=not chosen))
             except (CheckpointError, PluginError) as error:
-                chosen = recipe.mandatory(kind) or "checkpoint" in recipe.components.get(name, {})
                 if chosen or not any(entry.id == name for entry in registry.entries("provider")):
                     problems.append(error)
                 unavailable.setdefault(kind, []).append(f"{name} is not ready: {str(error).removeprefix(name + ': ')}")

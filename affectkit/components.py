@@ -229,6 +229,8 @@ class Checkpoint:
         also: other paths where the file may be already, for instance where the library that made it keeps its downloads;
             ``~/.cache`` stands for the user's cache folder.
         size: bytes of the file, for lists and before it is downloaded; ``None`` where it is not known.
+        commercial: whether the terms of the file, and of the data that it was made from, allow commercial use; ``None`` leaves it to
+            ``licence``, where that is an SPDX identifier that says so (:mod:`affectkit.terms`).
     """
 
     uri: str
@@ -240,6 +242,7 @@ class Checkpoint:
     std: tuple[float, ...] | None = None
     also: tuple[str, ...] = ()
     size: int | None = None
+    commercial: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,7 @@ def run(
     inputs: Inputs | None = None,
     registry: Registry | None = None,
     progress: Progress | None = None,
+    commercial: bool = False,
     **execution: Any,
 ) -> RunResult:
     """Analyses media and writes a run folder.
@@ -156,6 +157,7 @@ def run(
         inputs: how files are read.
         registry: plugins; loaded where they are not given.
         progress: is told the medium and the seconds of it that are read.
+        commercial: refuse weights whose terms do not allow commercial use, or do not say so.
         **execution: fields of :class:`Execution`, for instance ``device="cuda"``.
 
     Raises:
@@ -181,28 +183,34 @@ def run(
     unknown = sorted(set(execution) - {item.name for item in fields(Execution)})
     if unknown:
         raise UsageError(
-            f"affectkit.run has no argument {unknown[0]!r}. {did_you_mean(unknown[0], [item.name for item in fields(Execution)])}"
+            f"affectkit.run has no argument {unknown[0]!r}. {did_you_mean(unknown[0], ['commercial', *(item.name for item in fields(Execution))])}"
         )
     if registry is None:
         registry = plugin_module.load()
     chosen = load_recipe(recipe, registry, modalities=registry.select(plugins) if plugins is not None else None)
     several = [paths] if isinstance(paths, str | Path) else list(paths)
-    return Session(chosen, registry, inputs).run(several, Path(out), Execution(**execution), progress)
+    return Session(chosen, registry, inputs, commercial=commercial).run(several, Path(out), Execution(**execution), progress)
 
 
 class Session:
     """A recipe whose components are made and checked; :meth:`run` loads the weights and works.
 
+    Args:
+        recipe: what runs.
+        registry: the plugins.
+        inputs: how files are read.
+        commercial: refuse weights whose terms do not allow commercial use, or do not say so.
+
     Raises:
         AffectKitError: for everything that is wrong with the recipe, in one report.
     """
 
-    def __init__(self, recipe: Recipe, registry: Registry, inputs: Inputs | None = None) -> None:
+    def __init__(self, recipe: Recipe, registry: Registry, inputs: Inputs | None = None, *, commercial: bool = False) -> None:
         from affectkit.assembly import assemble
 
         self.registry = registry
         self.inputs = inputs or Inputs()
-        self.assembly: Assembly = assemble(recipe, registry)
+        self.assembly: Assembly = assemble(recipe, registry, commercial=commercial)
 
     def run(
         self, paths: Sequence[str | Path], out: Path, execution: Execution | None = None, progress: Progress | None = None

@@ -114,6 +114,7 @@ def test_list(plugins, tmp_path):
         "file": "local.pt",
         "size": len(CONTENT),
         "licence": "CC0-1.0",
+        "commercial": True,
         "state": "here",
         "problem": None,
         "path": str(tmp_path / "local.pt"),

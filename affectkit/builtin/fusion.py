@@ -161,7 +161,7 @@ def save_mhpf(path: Path, model: MHPF, sources: Sequence[str], labels: LabelSet,
         model: the fitted network.
         sources: M component ids in the order of its weights.
         labels: the label set of its C classes.
-        record: how it was fitted, as plain data; its ``"licence"`` and ``"source"`` go into the record of a run.
+        record: how it was fitted, as plain data; its ``"licence"``, ``"source"`` and ``"commercial"`` (true or false) go into the record of a run.
 
     Raises:
         ConfigError: where sources or labels do not match the network.
@@ -240,7 +240,7 @@ def read_tensors(
 
 
 def described(used: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
-    """Checkpoint records with the licence and source that the record inside each file names, where the file is here."""
+    """Checkpoint records with the licence, terms and source that the record inside each file names, where the file is here."""
     from affectkit import checkpoints
 
     out = {}
@@ -248,5 +248,7 @@ def described(used: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
         path = checkpoints.local(checkpoint)
         record = {} if path is None else json.loads(checkpoints.metadata(path).get("record", "{}"))
         licence, source = record.get("licence", checkpoint.licence), record.get("source", checkpoint.source)
-        out[tag] = replace(checkpoint, licence=str(licence), source=str(source))
+        said = record.get("commercial")
+        may = said if isinstance(said, bool) else checkpoint.commercial
+        out[tag] = replace(checkpoint, licence=str(licence), source=str(source), commercial=may)
     return out

@@ -228,7 +228,7 @@ def save_pfsa(path: Path, prototypes: Tensor, embedding: str, record: Mapping[st
         path: the file, ending in .safetensors.
         prototypes: (6, D) floats, as :func:`fit_prototypes` makes them.
         embedding: the embedding they belong to, for instance ``"mini/face_static:face"``.
-        record: how they were made, as plain data; its ``"licence"`` and ``"source"`` go into the record of a run.
+        record: how they were made, as plain data; its ``"licence"``, ``"source"`` and ``"commercial"`` (true or false) go into the record of a run.
 
     Raises:
         UsageError: for another shape, or an embedding without its source.

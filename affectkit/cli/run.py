@@ -61,6 +61,7 @@ def run_options(function: Any) -> Any:
 @click.option("--video-stream", type=click.IntRange(min=0), help="Index of the video stream.  [default: the first]")
 @click.option("--audio-stream", type=click.IntRange(min=0), help="Index of the audio stream.  [default: the first]")
 @click.option("--embeddings", is_flag=True, help="Write embeddings as well.")
+@click.option("--commercial", is_flag=True, help="Refuse weights whose terms do not allow commercial use.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the plan, and stop before the first frame.")
 @run_options
 def run(plugins: PluginChoice, paths: tuple[Path, ...], **given: Any) -> int:
@@ -87,7 +88,7 @@ def run(plugins: PluginChoice, paths: tuple[Path, ...], **given: Any) -> int:
         components=components,
     )
     inputs = Inputs(given["fps"], given["sound"], given["video_stream"], given["audio_stream"])
-    session = Session(recipe, plugins.registry, inputs)
+    session = Session(recipe, plugins.registry, inputs, commercial=given["commercial"])
     execution = Execution(**{item.name: given[item.name] for item in fields(Execution)})
     out = given["out"]
     if given["dry_run"]:

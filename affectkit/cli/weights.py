@@ -40,18 +40,21 @@ def weights(context: click.Context, plugins: PluginChoice) -> None:
 
 @weights.command("list")
 @names_argument
+@click.option("--commercial", is_flag=True, help="Only those whose terms allow commercial use: what run --commercial takes.")
 @json_option
 @plugin_options()
-def list_command(plugins: PluginChoice, names: tuple[str, ...], as_json: bool) -> None:
+def list_command(plugins: PluginChoice, names: tuple[str, ...], commercial: bool, as_json: bool) -> None:
     """List weights: component and tag, size, whether they are here, digest, licence, and where they come from."""
     from affectkit.inventory import select
 
     told = [_told(record) for record in select(plugins.registry, names, every=True)]
+    every = len(told)
+    told = [item for item in told if item["commercial"] or not commercial]
     if as_json:
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return
     if not told:
-        click.echo("No component has weights of its own.", err=True)
+        click.echo(f"None of {every} allows commercial use." if every else "No component has weights of its own.", err=True)
         return
     _print_table([HEADINGS, *map(_row, told)], WIDTH)
     click.echo("* used unless the recipe chooses another. To get one: affectkit weights fetch ID. Paths and all else: --json", err=True)
@@ -141,7 +144,7 @@ def tiny_command(plugins: PluginChoice, names: tuple[str, ...], out: Path, recip
 
 def _told(record: Record) -> dict[str, Any]:
     """A record as plain data."""
-    from affectkit import checkpoints
+    from affectkit import checkpoints, terms
     from affectkit.inventory import find
 
     found = find(record)
@@ -154,6 +157,7 @@ def _told(record: Record) -> dict[str, Any]:
         "file": found.path.name if found.path else uri.rstrip("/").rpartition("/")[2],
         "size": found.size,
         "licence": checkpoints.RANDOM if found.path and checkpoints.is_random(found.path) else record.checkpoint.licence,
+        "commercial": terms.commercial_use(record.checkpoint, found.path),
         "state": found.state,
         "problem": found.problem or None,
         "path": None if found.path is None else str(found.path),

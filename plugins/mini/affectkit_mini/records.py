@@ -24,6 +24,7 @@ def checkpoint(name: str) -> Checkpoint:
         licence=record["licence"],
         source=f"{record['data']}; {record['command']}",
         labels=BASIC7,
+        commercial=record.get("commercial"),
     )
 
 

@@ -117,6 +117,7 @@ def test_every_file_of_weights_has_a_card_and_a_record_and_is_small():
         record = json.loads((FOLDER / f"{path.stem}.json").read_text())
         assert record["bytes"] == path.stat().st_size
         assert record["command"].split()[0].endswith(".py")
+        assert record["commercial"] is (path.stem == "text")  # the data of all the others is for research or not for commerce
 
 
 def test_weights_that_do_not_fit_are_refused():

@@ -198,6 +198,7 @@ def main() -> None:
     record = {
         "data": f"{count:,} pictures of FER2013 train, at most {options.pictures:,} per basic emotion (Goodfellow et al. 2013), research use",
         "licence": "Apache-2.0 (weights); FER2013 is for research use",
+        "commercial": False,
         "command": f"fit_fusion.py --pictures {options.pictures} --seed {options.seed}",
         "embedding": "mini/face_static:face",
     }
@@ -218,6 +219,7 @@ def main() -> None:
         "data": "pairings of equal label of the sources' predictions on their validation parts (FER2013 public_test, RAVDESS actors "
         "17-20 and two nEMO speakers, GoEmotions dev, AFEW dev)",
         "licence": "CC-BY-NC-SA-4.0",
+        "commercial": False,
         "command": f"fit_fusion.py --pairings {options.pairings} --steps {options.steps} --pictures {options.pictures} --seed {options.seed}",
         "sources": SOURCES,
         "labels": BASIC8.labels,

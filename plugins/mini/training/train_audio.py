@@ -232,6 +232,7 @@ def main() -> None:
         "labels": BASIC7,
         "data": "RAVDESS speech, actors 1-16 (Livingstone and Russo 2018), and nEMO, 4 speakers (Christop 2024), both CC BY-NC-SA 4.0",
         "licence": "CC-BY-NC-SA-4.0",
+        "commercial": False,
         "command": f"train_audio.py --epochs {options.epochs} --seed {options.seed}",
         "temperature": temperature,
         "validation_voices": voices,

@@ -199,6 +199,7 @@ def main() -> None:
         "labels": BASIC7,
         "data": f"{options.sequences} sequences made from FER2013 train stills (Goodfellow et al. 2013), research use",
         "licence": "Apache-2.0 (weights); FER2013 is for research use",
+        "commercial": False,
         "command": f"train_face_dynamic.py --sequences {options.sequences} --epochs {options.epochs} --seed {options.seed}",
         "temperature": temperature,
         "validation": {"part": "sequences made from FER2013 public_test, the half not used for the temperature",

@@ -200,6 +200,7 @@ def main() -> None:
         "labels": BASIC7,
         "data": "FER2013 train, 28,709 pictures (Goodfellow et al. 2013), research use",
         "licence": "Apache-2.0 (weights); FER2013 is for research use",
+        "commercial": False,
         "command": f"train_face_static.py --epochs {options.epochs} --seed {options.seed}",
         **({"note": options.note} if options.note else {}),
         "temperature": temperature,

