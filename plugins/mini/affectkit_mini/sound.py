@@ -23,12 +23,34 @@ RANGE_DB, LEAST_DB = 35.0, -75.0  # a sounding frame: this close to the loudest 
 SHORTEST = 0.3  # seconds of sounding frames that make evidence
 
 
-@lru_cache(maxsize=1)
-def mel_filters() -> Tensor:
-    """librosa's triangular filters (Slaney's scale and norm), (64, 257) float32."""
-    import librosa
+KNEE, STEP = 1000.0, 200.0 / 3.0  # Slaney's mel scale: 200/3 Hz per mel up to 1000 Hz,
+GROWTH = np.log(6.4) / 27.0  # and from there 27 mel from 1000 to 6400 Hz, evenly in the logarithm
 
-    return torch.from_numpy(librosa.filters.mel(sr=RATE, n_fft=WINDOW, n_mels=BANDS, fmin=LOWEST, fmax=HIGHEST).astype(np.float32))
+
+@lru_cache(maxsize=4)
+def mel_filters(rate: int = RATE, window: int = WINDOW, bands: int = BANDS, lowest: float = LOWEST, highest: float = HIGHEST) -> Tensor:
+    """Triangular filters on Slaney's mel scale, each of unit area, as ``librosa.filters.mel``.
+
+    Slaney, Auditory Toolbox, Interval Research technical report 1998-010. A filter rises from the centre of its lower neighbour to
+    its own and falls to that of its upper one.
+
+    Args:
+        rate: samples per second.
+        window: samples of a frame.
+        bands: number of filters.
+        lowest: lower end of the lowest filter in Hz.
+        highest: upper end of the highest filter in Hz.
+
+    Returns:
+        (bands, window // 2 + 1) float32.
+    """
+    ends = [hertz / STEP if hertz < KNEE else KNEE / STEP + np.log(hertz / KNEE) / GROWTH for hertz in (lowest, highest)]
+    mel = np.linspace(*ends, bands + 2)
+    corners = np.where(mel < KNEE / STEP, mel * STEP, KNEE * np.exp(GROWTH * (mel - KNEE / STEP)))  # Hz
+    low, centre, high = (corners[i : bands + i, None] for i in range(3))
+    lines = np.arange(window // 2 + 1) * rate / window  # Hz of each line of the spectrum
+    shape = np.minimum((lines - low) / (centre - low), (high - lines) / (high - centre)).clip(0.0)
+    return torch.from_numpy((shape * 2.0 / (high - low)).astype(np.float32))
 
 
 def mel_power(samples: Tensor) -> Tensor:

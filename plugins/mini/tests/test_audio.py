@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +19,74 @@ from affectkit.api import BASIC7
 from .conftest import predict, sound_clip
 
 
-def test_mel_power_equals_librosa():
-    samples = sound_clip(1.3).audio
-    ours = sound.mel_power(torch.from_numpy(samples))
-    theirs = librosa.feature.melspectrogram(
+@pytest.mark.parametrize(
+    ("rate", "window", "bands", "lowest", "highest"),
+    [
+        (16000, 512, 64, 50, 8000),
+        (8000, 256, 40, 0, 4000),
+        (22050, 2048, 128, 0, 11025),
+        (44100, 4096, 80, 20, 4000),
+        (48000, 1200, 26, 1200, 2e4),
+    ],
+)
+def test_mel_filters_equal_librosa(rate, window, bands, lowest, highest):
+    theirs = librosa.filters.mel(sr=rate, n_fft=window, n_mels=bands, fmin=lowest, fmax=highest)
+    ours = sound.mel_filters(rate, window, bands, lowest, highest)
+    assert (ours.shape, ours.dtype) == (theirs.shape, torch.float32)
+    np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-6 * theirs.max(), rtol=0)
+
+
+def by_librosa(samples: np.ndarray) -> np.ndarray:
+    """Mel power (T, 64) as librosa computes it."""
+    return librosa.feature.melspectrogram(
         y=samples, sr=sound.RATE, n_fft=sound.WINDOW, hop_length=sound.HOP, n_mels=sound.BANDS, fmin=sound.LOWEST, fmax=sound.HIGHEST,
         power=2.0, center=True, pad_mode="constant",
-    )  # fmt: skip
-    np.testing.assert_allclose(ours.numpy(), theirs.T, rtol=2e-3, atol=1e-6)
-    decibels = librosa.power_to_db(theirs.T, ref=1.0, amin=sound.FLOOR, top_db=None)
+    ).T  # fmt: skip
+
+
+SOUNDS = {
+    "1.3 s": lambda: sound_clip(1.3).audio,
+    "one frame more": lambda: sound_clip(1.3).audio[: 160 * 40],
+    "one sample less": lambda: sound_clip(1.3).audio[: 160 * 40 - 1],
+    "shorter than a window": lambda: sound_clip(1.3).audio[:100],
+    "one sample": lambda: np.ones(1, np.float32),
+    "silence": lambda: np.zeros(16000, np.float32),
+    "a click in silence": lambda: np.eye(1, 16000, 8000, dtype=np.float32)[0],
+    "clipped": lambda: np.clip(20 * sound_clip(1.0).audio, -1, 1),
+    "from 8 kHz": lambda: librosa.resample(sound_clip(1.0).audio[::2], orig_sr=8000, target_sr=sound.RATE),
+    "from 48 kHz": lambda: librosa.resample(np.repeat(sound_clip(1.0).audio, 3), orig_sr=48000, target_sr=sound.RATE),
+}
+
+
+@pytest.mark.filterwarnings("ignore:n_fft=512 is too large")
+@pytest.mark.parametrize("name", SOUNDS)
+def test_mel_power_equals_librosa(name):
+    samples = SOUNDS[name]()
+    ours, theirs = sound.mel_power(torch.from_numpy(samples)), by_librosa(samples)
+    np.testing.assert_allclose(ours.numpy(), theirs, rtol=2e-3, atol=1e-6)
+    decibels = librosa.power_to_db(theirs, ref=1.0, amin=sound.FLOOR, top_db=None)
     np.testing.assert_allclose(sound.decibels(ours).numpy(), decibels, atol=0.05)
+
+
+def test_a_batch_of_sounds_equals_librosa_one_by_one():
+    batch = np.stack([sound_clip(1.0, seed=seed).audio for seed in range(4)])
+    ours = sound.mel_power(torch.from_numpy(batch)).numpy()
+    for row, samples in zip(ours, batch, strict=True):
+        np.testing.assert_allclose(row, by_librosa(samples), rtol=2e-3, atol=1e-6)
+
+
+def test_real_speech_equals_librosa(shared_data: Path):
+    for file in ("audio/ravdess/03-01-05-02-01-01-17.ogg", "audio_edge/jfk.flac"):
+        samples, _ = librosa.load(shared_data / file, sr=sound.RATE)
+        ours = sound.decibels(sound.mel_power(torch.from_numpy(samples))).numpy()
+        theirs = librosa.power_to_db(by_librosa(samples), ref=1.0, amin=sound.FLOOR, top_db=None)
+        loud = theirs > -80  # below, single precision decides
+        np.testing.assert_allclose(ours[loud], theirs[loud], atol=0.05)
+
+
+def test_librosa_is_not_needed_at_run_time():
+    code = "import sys; from affectkit_mini import sound; sound.mel_filters(); assert 'librosa' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_mel_power_of_a_batch_equals_one_by_one():
