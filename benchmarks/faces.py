@@ -1,39 +1,48 @@
-"""How well core/haar finds what core/yunet finds, on real clips and pictures.
+"""How well face detectors find what core/yunet finds, on real clips and pictures, and what a frame costs.
 
-    python benchmarks/faces.py --data DIR --yunet FILE
+    python benchmarks/faces.py --data DIR --yunet FILE --detector core/haar --detector mini/faces,max_side=480
 
 Clips in ``DIR/video`` and ``DIR/video_edge`` are sampled at 5 frames per second; every picture in ``DIR/images`` and
-``DIR/images_unlabelled`` is one frame. Faces are those that YuNet gives at least 0.7 and that are more than 40 pixels high or
-wide. Recall is the share of them that core/haar finds at IoU 0.5, over all faces and over the largest of each frame. A false
-box is one that meets no face of YuNet at IoU 0.3, even of those that YuNet gives only 0.5. Time is that of both detectors on
-the same frames in the same run, after one frame of warming up; only their ratio means something on another machine.
+``DIR/images_unlabelled`` is one frame; ``--files LIST`` takes those files alone that a text names, one path below ``DIR`` a line. Faces
+are those that YuNet gives at least 0.7 and that are more than 40 pixels high or wide. Recall is the share of them that a
+detector finds at IoU 0.5, over all faces and over the largest of each frame. A false box is one that meets no face of YuNet at IoU 0.3,
+even of those that YuNet gives only 0.5. Detectors see the same frames in the same run, up to 16 of a medium in a call, and
+core/yunet is one of them. Time is wall time per frame, after one frame of warming up: only the ratio to core/yunet means something on
+another machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line has it, before torch is imported
 
 import numpy as np
 import torch
+import yaml
 
-from affectkit.api import AffectKitError, Clip, Media, MediaError, Provider, Span
-from affectkit.builtin.haar import Haar
+from affectkit import options, plugins
+from affectkit.api import AffectKitError, Clip, ConfigError, Media, MediaError, Provider, Span
 from affectkit.builtin.yunet import YuNet, YuNetOptions
 from affectkit.decoding import read_frames
 from affectkit.faces import Detections, iou
 from affectkit.media import open_media
 
 FPS = 5.0
+BATCH = 16  # frames in a call, as in a run
 SURE, UNSURE = 0.7, 0.5  # scores of YuNet: what must be found, and what may be found
 SMALLEST = 40.0  # pixels
 SAME, NEAR = 0.5, 0.3  # IoU
-PICTURE_FOLDERS = ("images", "images_unlabelled")
 CLIP_FOLDERS = ("video", "video_edge")
+PICTURE_FOLDERS = ("images", "images_unlabelled")
+TEACHER = "core/yunet"
 
 
 @dataclass
@@ -47,62 +56,82 @@ class Row:
     largest_found: int = 0
     boxes: int = 0
     false: int = 0
-    haar_seconds: float = 0.0
-    yunet_seconds: float = 0.0
+    seconds: float = 0.0
 
     def add(self, other: Row) -> None:
         for item in fields(Row):
             setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
 
-    def line(self, name: str) -> str:
+    def line(self, name: str, detector: str, teacher: Row) -> str:
         recall = f"{self.found / self.faces:7.3f}" if self.faces else "      -"
         largest = f"{self.largest_found / self.frames_with_faces:7.3f}" if self.frames_with_faces else "      -"
-        ratio = f"{self.haar_seconds / self.yunet_seconds:6.2f}" if self.yunet_seconds else "     -"
-        return (
-            f"{name:32} {self.frames:6d} {self.faces:6d} {recall} {largest} {self.false:6d} {self.false / max(1, self.frames):8.3f} {ratio}"
-        )
+        each, ratio = self.seconds / max(1, self.frames), self.seconds / max(teacher.seconds, 1e-9)
+        counts = f"{self.frames:6d} {self.faces:6d} {recall} {largest} {self.false:6d} {self.false / max(1, self.frames):8.3f}"
+        return f"{name:28} {detector:28} {counts} {each * 1e3:8.1f} {ratio:6.2f}"
 
 
-HEAD = f"{'':32} {'frames':>6} {'faces':>6} {'recall':>7} {'largest':>7} {'false':>6} {'a frame':>8} {'time':>6}"
+HEAD = f"{'':28} {'detector':28} {'frames':>6} {'faces':>6} {'recall':>7} {'largest':>7} {'false':>6} {'a frame':>8} {'ms/frame':>8} {'ratio':>6}"
+Rows = dict[str, Row]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with video, video_edge, images and images_unlabelled")
     parser.add_argument("--yunet", type=Path, required=True, help="YuNet's ONNX file")
+    parser.add_argument("--detector", action="append", help="id of a provider of faces, with options: ID,KEY=VALUE (default: core/haar)")
+    parser.add_argument("--files", type=Path, help="text with the paths, below the folder, of the files to take")
     parser.add_argument("--every", type=int, default=1, help="take every n-th picture of the folders of pictures")
     given = parser.parse_args()
-    haar = Haar()
-    yunet = YuNet(YuNetOptions(checkpoint=str(given.yunet), score=UNSURE))
     try:
-        for provider in (haar, yunet):
+        detectors: dict[str, Provider] = {TEACHER: YuNet(YuNetOptions(checkpoint=str(given.yunet), score=UNSURE))}
+        registry = plugins.load()
+        detectors |= {text: made(registry, text) for text in given.detector or ["core/haar"]}
+        for provider in detectors.values():
             provider.load(torch.device("cpu"), torch.float32)
     except AffectKitError as error:
         print(error, file=sys.stderr)
         return 2
-    detect(haar, np.zeros((120, 160, 3), np.uint8))
-    detect(yunet, np.zeros((120, 160, 3), np.uint8))
+    chosen = given.files and {line.strip() for line in given.files.read_text(encoding="utf-8").splitlines()}
+    for provider in detectors.values():
+        detect(provider, [np.zeros((120, 160, 3), np.uint8)])
     print(HEAD)
-    clips, pictures = Row(), Row()
+    clips: Rows = {name: Row() for name in detectors}
+    pictures: Rows = {name: Row() for name in detectors}
     for folder in CLIP_FOLDERS:
-        for path in sorted((given.data / folder).glob("*")):
-            row = measure(haar, yunet, frames(path))
-            if row.frames:
-                print(row.line(f"{folder}/{path.name}"), flush=True)
-            clips.add(row)
+        for path in taken(given.data, folder, chosen):
+            rows = measure(detectors, frames(path))
+            tell(f"{folder}/{path.name}", rows)
+            add(clips, rows)
     for folder in PICTURE_FOLDERS:
-        row = Row()
-        for path in sorted((given.data / folder).glob("*"))[:: given.every]:
-            row.add(measure(haar, yunet, frames(path)))
-        print(row.line(f"{folder}/*"), flush=True)
-        pictures.add(row)
-    print(clips.line("all clips"))
-    print(pictures.line("all pictures"))
-    both = Row()
-    both.add(clips)
-    both.add(pictures)
-    print(both.line("all"))
+        sums: Rows = {name: Row() for name in detectors}
+        for path in taken(given.data, folder, chosen)[:: given.every]:
+            add(sums, measure(detectors, frames(path)))
+        tell(f"{folder}/*", sums)
+        add(pictures, sums)
+    tell("all clips", clips)
+    tell("all pictures", pictures)
+    add(clips, pictures)
+    tell("all", clips)
     return 0
+
+
+def made(registry: plugins.Registry, text: str) -> Provider:
+    """A provider of faces as ``ID,KEY=VALUE,...`` names it.
+
+    Raises:
+        AffectKitError: where it is unknown, or an option is.
+    """
+    name, *changes = text.split(",")
+    cls = registry.get(name, "provider").cls
+    if not issubclass(cls, Provider) or cls.kind != "faces":
+        raise ConfigError(f"{name} finds no faces")
+    pairs = [change.partition("=") for change in changes]
+    return cls(options.build(cls.Options, {key: yaml.safe_load(value) for key, _, value in pairs}, where=(name,)))
+
+
+def taken(data: Path, folder: str, chosen: set[str] | None) -> list[Path]:
+    """The files of a folder, or those of them that were chosen."""
+    return [path for path in sorted((data / folder).glob("*")) if chosen is None or f"{folder}/{path.name}" in chosen]
 
 
 def frames(path: Path) -> Iterator[np.ndarray]:
@@ -117,24 +146,27 @@ def frames(path: Path) -> Iterator[np.ndarray]:
         print(f"{path.name}: {error}", file=sys.stderr)
 
 
-def measure(haar: Provider, yunet: Provider, images: Iterator[np.ndarray]) -> Row:
-    """Compares both detectors on some frames."""
-    total = Row()
-    for image in images:
-        found, haar_seconds = detect(haar, image)
-        truth, yunet_seconds = detect(yunet, image)
-        total.add(compare(found, truth))
-        total.haar_seconds += haar_seconds
-        total.yunet_seconds += yunet_seconds
-    return total
+def measure(detectors: dict[str, Provider], images: Iterator[np.ndarray]) -> Rows:
+    """Compares all detectors with the first of them on some frames."""
+    rows = {name: Row() for name in detectors}
+    while batch := list(islice(images, BATCH)):
+        found = {name: detect(provider, batch) for name, provider in detectors.items()}
+        truth, _ = found[TEACHER]
+        for name, (faces, seconds) in found.items():
+            for here, real in zip(faces, truth, strict=True):
+                rows[name].add(compare(here, real))
+            rows[name].seconds += seconds
+    return rows
 
 
-def detect(provider: Provider, image: np.ndarray) -> tuple[Detections, float]:
-    """Faces of one frame, and the seconds that it took."""
-    clip = Clip(Media("frame", Path("frame"), "image", 0.0), Span(0.0, 0.0), frames=image[None], frame_times=np.zeros(1))
+def detect(provider: Provider, images: Sequence[np.ndarray]) -> tuple[list[Detections], float]:
+    """Faces of each frame, and the seconds that all of them took."""
+    medium = Media("frame", Path("frame"), "image", 0.0)
+    clips = [Clip(medium, Span(0.0, 0.0), frames=image[None], frame_times=np.zeros(1)) for image in images]
     begin = time.perf_counter()
-    evidence = provider.provide([clip])[0]
-    return Detections.from_evidence(evidence), time.perf_counter() - begin
+    evidences = provider.provide(clips)
+    seconds = time.perf_counter() - begin
+    return [Detections.from_evidence(evidence) for evidence in evidences], seconds
 
 
 def compare(found: Detections, truth: Detections) -> Row:
@@ -148,6 +180,17 @@ def compare(found: Detections, truth: Detections) -> Row:
         row.frames_with_faces = 1
         row.largest_found = int(hit[np.argmax(np.where(sure, truth.area, -1.0))])
     return row
+
+
+def add(sums: Rows, rows: Rows) -> None:
+    for name, row in rows.items():
+        sums[name].add(row)
+
+
+def tell(name: str, rows: Rows) -> None:
+    for detector, row in rows.items():
+        if row.frames:
+            print(row.line(name, detector, rows[TEACHER]), flush=True)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,24 @@ def test_memory_prints_peaks_and_ratio(clips: Path) -> None:
     assert re.search(r"^6 s against 2 s: ratio \d+\.\d\d", said, re.MULTILINE)
 
 
+def test_faces_prints_a_row_per_detector(shared_data: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "listed.txt"
+    listed.write_text("video/single_face.mp4\nimages/angry.jpg\nimages/absent.jpg\n", encoding="utf-8")
+    yunet = shared_data / "weights" / "face_detection_yunet.onnx"
+    said = printed("faces.py", "--data", shared_data, "--yunet", yunet, "--files", listed, "--detector", "core/haar,max_side=320")
+    rows = {tuple(line[:57].split()): line[57:].split() for line in said.splitlines()[1:]}
+    assert rows["images/*", "core/yunet"][:6] == ["1", "1", "1.000", "1.000", "0", "0.000"]
+    assert rows["all", "clips", "core/haar,max_side=320"][:2] == ["12", "12"]
+    assert {key[0] for key in rows} == {"video/single_face.mp4", "images/*", "all"}
+
+
+def test_a_detector_that_is_none_is_refused(shared_data: Path) -> None:
+    command = [sys.executable, str(FOLDER / "faces.py"), "--data", str(shared_data), "--yunet", str(shared_data / "absent.onnx")]
+    done = subprocess.run([*command, "--detector", "core/subtitles"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "core/subtitles finds no faces" in done.stderr
+
+
 def test_a_folder_without_videos_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(FOLDER / "sharing.py"), "--data", str(tmp_path), *RECIPE],
