@@ -92,6 +92,7 @@ class PlainLoop:
     """The same decoding, providers and forward passes with nothing around them."""
 
     def __init__(self, assembly: Assembly, media: Sequence[Media], work: Work) -> None:
+        self.assembly = assembly
         self.plan = assembly.plan
         self.media = media
         self.work = work
@@ -167,7 +168,10 @@ class PlainLoop:
 
 
 def timed(loop: PlainLoop, *, preprocess: bool) -> Measured:
-    """One pass of the plain loop."""
+    """One pass of the plain loop, over components that begin anew as those of a run do."""
+    import torch  # here, because common sets how its threads wait before it is imported
+
+    loop.assembly.load(torch.device("cpu"), torch.float32)
     begin, busy = time.perf_counter(), time.process_time()
     stages = loop.run(preprocess=preprocess)
     return Measured(time.perf_counter() - begin, time.process_time() - busy, Counter(), dict(stages), len(loop.media))

@@ -47,6 +47,15 @@ def test_overhead_prints_both_ratios(clips: Path) -> None:
     assert re.search(r"^whole run over plain loop with preprocessing: ratio \d+\.\d\d", said, re.MULTILINE)
 
 
+def test_realtime_prints_factors_per_stage_and_what_bounds_it(clips: Path) -> None:
+    said = printed("realtime.py", "--data", clips / "single_face.mp4", "--pairs", 1, *RECIPE)
+    assert re.search(r"^single_face.mp4: 2\.\d\d s, \d+ x \d+ pixels", said, re.MULTILINE)
+    assert {"core/haar", "decode"} <= {line.split()[0] for line in said.splitlines() if " reading " in line}
+    assert "forward mini/audio" in said
+    assert re.search(r"^bounded by the (reading|main) thread .*, and there by \S+", said, re.MULTILINE)
+    assert re.search(r"^real-time factor \d+\.\d \(fastest run \d+\.\d; goal: at least 10\)", said, re.MULTILINE)
+
+
 def test_memory_prints_peaks_and_ratio(clips: Path) -> None:
     options = ["--plugins", "mini/audio", "--fusion", "core/mean"]
     said = printed("memory.py", "--video", clips / "single_face.mp4", "--lengths", "2,6", "--", *options)

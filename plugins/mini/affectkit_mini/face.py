@@ -77,11 +77,10 @@ class FaceStatic(Modality):
     checkpoints: ClassVar = {"default": checkpoint("face_static")}
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
-        from affectkit_mini.networks import FaceNet
+        from affectkit_mini.backbone import load_backbone
 
-        self._net = FaceNet()
-        self._temperature = float(load_network(self._net, self.weights())["temperature"])
-        self._net.to(device)
+        self._net = load_backbone(self.weights(), device)
+        self._temperature = float(self._net.settings["temperature"])
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """The network with random numbers."""
@@ -97,7 +96,7 @@ class FaceStatic(Modality):
         import torch
 
         faces, mask = batch["faces"], batch["faces_mask"]
-        logits, embeddings = (part.unflatten(0, faces.shape[:2]) for part in self._net.read(faces.flatten(0, 1)))
+        logits, embeddings = self._net.read(faces, mask)
         face = _mean(torch.nn.functional.normalize(embeddings, dim=2), mask)
         return Output(
             values={BASIC7: _mean((logits / self._temperature).softmax(2), mask)},
@@ -138,13 +137,13 @@ class FaceDynamic(Modality):
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         from affectkit.checkpoints import resolve
-        from affectkit_mini.networks import FaceDynamics, FaceNet
+        from affectkit_mini.backbone import load_backbone
+        from affectkit_mini.networks import FaceDynamics
 
-        self._net, self._head = FaceNet(), FaceDynamics()
+        self._head = FaceDynamics()
         used = {tag: resolve(found, owner=self.id, tag=tag, option=tag) for tag, found in self.used_checkpoints().items()}
-        load_network(self._net, used["backbone"])
+        self._net = load_backbone(used["backbone"], device)
         self._temperature = float(load_network(self._head, used["head"])["temperature"])
-        self._net.to(device)
         self._head.to(device)
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
@@ -163,7 +162,7 @@ class FaceDynamic(Modality):
         from affectkit_mini.networks import DIRECTIONS
 
         faces, mask = batch["faces"], batch["faces_mask"]
-        logits, embeddings = (part.unflatten(0, faces.shape[:2]) for part in self._net.read(faces.flatten(0, 1)))
+        logits, embeddings = self._net.read(faces, mask)
         found, way, motion = (part.float() for part in self._head(embeddings, logits, mask))
         ways = way.softmax(1)
         return Output(

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from affectkit_mini import backbone
 from affectkit_mini.face import SIDE, FaceDynamic, FaceStatic
 from affectkit_mini.networks import FaceNet, standardise
 
@@ -84,6 +85,40 @@ def test_the_least_number_of_pictures_is_an_option():
 def test_a_crop_of_one_colour_gives_a_distribution(loaded):
     dark = with_crops(face_clip(1), np.zeros((1, SIDE, SIDE, 3), np.uint8))
     assert torch.isfinite(predict(loaded(FaceStatic), dark).values[BASIC7]).all()
+
+
+def test_a_crop_is_read_once_for_all_windows_and_both_components(loaded, monkeypatch: pytest.MonkeyPatch):
+    static, dynamic = loaded(FaceStatic), loaded(FaceDynamic)
+    assert static._net is dynamic._net
+    crops = face_clip(9, seed=77).inputs["faces"].data["crops"]
+    early, late = (with_crops(face_clip(6), part) for part in (crops[:6], crops[3:]))
+    read: list[int] = []
+    network = FaceNet.read
+    monkeypatch.setattr(FaceNet, "read", lambda self, grey: (read.append(len(grey)), network(self, grey))[1])
+    first = predict(dynamic, early, late)
+    stills = [predict(static, with_crops(face_clip(1), crop[None])).values[BASIC7] for crop in crops]
+    second = predict(dynamic, early, late)
+    assert read == [9]
+    assert torch.equal(first.values[BASIC7], second.values[BASIC7])
+    static._net.forget()
+    torch.testing.assert_close(predict(dynamic, late).values[BASIC7], first.values[BASIC7][1:], atol=1e-5, rtol=0)
+    torch.testing.assert_close(predict(static, with_crops(face_clip(1), crops[:1])).values[BASIC7], stills[0], atol=1e-5, rtol=0)
+    assert read == [9, 6, 1]
+
+
+def test_what_half_precision_says_is_kept_apart(loaded):
+    clip = face_clip(1, seed=78)
+    single = predict(loaded(FaceStatic), clip).values[BASIC7]
+    with torch.autocast("cpu", torch.bfloat16):
+        half = predict(loaded(FaceStatic), clip).values[BASIC7]
+    assert not torch.equal(single, half)
+    assert torch.equal(single, predict(loaded(FaceStatic), clip).values[BASIC7])
+
+
+def test_only_the_last_crops_are_kept(loaded, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(backbone, "KEPT", 4)
+    predict(loaded(FaceDynamic), face_clip(9, seed=79))
+    assert len(loaded(FaceDynamic)._net._said) == 4
 
 
 def test_labelled_photos(shared_data: Path, loaded):
