@@ -23,6 +23,7 @@ from affectkit.errors import AffectKitError, CheckpointError, ConfigError, Label
 from affectkit.hookspecs import hookimpl
 from affectkit.labels import AU12, BASIC7, BASIC8, COMPOUND7, VA, LabelSet
 from affectkit.media import Clip, Media, Span
+from affectkit.trainings import About, Part, Training, Turn
 
 __all__ = [
     "AU12",
@@ -30,6 +31,7 @@ __all__ = [
     "BASIC8",
     "COMPOUND7",
     "VA",
+    "About",
     "AffectKitError",
     "Asked",
     "Audio",
@@ -50,12 +52,15 @@ __all__ = [
     "Modality",
     "Needs",
     "Output",
+    "Part",
     "PluginError",
     "Problem",
     "Provider",
     "Sources",
     "Span",
     "Submitter",
+    "Training",
+    "Turn",
     "UsageError",
     "Word",
     "hookimpl",

@@ -20,6 +20,7 @@ from affectkit.challenges import Submitter
 from affectkit.components import Checkpoint, Component, Fusion, Head, Modality, Needs, Provider, Scope, Unit
 from affectkit.errors import PluginError
 from affectkit.labels import LabelSet
+from affectkit.trainings import Training
 
 KINDS: Mapping[str, type[Component]] = {
     "provider": Provider,
@@ -27,6 +28,7 @@ KINDS: Mapping[str, type[Component]] = {
     "fusion": Fusion,
     "head": Head,
     "submitter": Submitter,
+    "training": Training,
 }
 """The kinds of components and the class that each kind derives from."""
 
@@ -36,6 +38,7 @@ HOOKS: Mapping[str, str] = {
     "affectkit_fusions": "fusion",
     "affectkit_heads": "head",
     "affectkit_submitters": "submitter",
+    "affectkit_trainings": "training",
 }
 """The hooks that return components, and the kind that each returns."""
 
@@ -82,21 +85,21 @@ def components(hook: str, returned: object) -> list[type[Component]]:
     return classes
 
 
-def recipes(plugin: str, returned: object) -> list[Recipe]:
-    """The recipes that an implementation of ``affectkit_recipes`` returned, each checked to be there.
+def recipes(plugin: str, returned: object, hook: str = "affectkit_recipes") -> list[Recipe]:
+    """The recipes that an implementation of ``hook`` returned, each checked to be there.
 
     Raises:
         PluginError: where it did not return paths of YAML files that exist.
     """
     found = []
-    for item in _items("affectkit_recipes", returned, "a list of paths of YAML files"):
+    for item in _items(hook, returned, "a list of paths of YAML files"):
         if not isinstance(item, str | os.PathLike):
-            raise PluginError(f"affectkit_recipes returned {_short(item)}, which is not a path")
+            raise PluginError(f"{hook} returned {_short(item)}, which is not a path")
         path = Path(item)
         if path.suffix not in (".yaml", ".yml"):
-            raise PluginError(f"affectkit_recipes returned {path}; a recipe is a YAML file (.yaml or .yml)")
+            raise PluginError(f"{hook} returned {path}; a recipe is a YAML file (.yaml or .yml)")
         if not path.is_file():
-            raise PluginError(f"affectkit_recipes names {path}, which does not exist; is it listed in the package data of the plugin?")
+            raise PluginError(f"{hook} names {path}, which does not exist; is it listed in the package data of the plugin?")
         found.append(Recipe(f"{plugin}/{check_name(path.stem, f'recipe {path}')}", path))
     return found
 
@@ -163,12 +166,17 @@ def _check_submitter(what: str, cls: type[Component]) -> None:
     _check_labels(what, cls, several=True)
 
 
+def _check_training(what: str, cls: type[Component]) -> None:
+    _check_labels(what, cls)
+
+
 _CHECKS = {
     "provider": _check_provider,
     "modality": _check_modality,
     "fusion": _check_fusion,
     "head": _check_head,
     "submitter": _check_submitter,
+    "training": _check_training,
 }
 
 

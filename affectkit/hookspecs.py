@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from affectkit.challenges import Submitter
     from affectkit.components import Fusion, Head, Modality, Provider
     from affectkit.media import Media
+    from affectkit.trainings import Training
 
 PROJECT = "affectkit"
 
@@ -47,6 +48,16 @@ def affectkit_heads() -> Iterable[type[Head]]:  # type: ignore[empty-body]
 @hookspec
 def affectkit_submitters() -> Iterable[type[Submitter]]:  # type: ignore[empty-body]
     """Classes that write and check challenge files."""
+
+
+@hookspec
+def affectkit_trainings() -> Iterable[type[Training]]:  # type: ignore[empty-body]
+    """Classes that say how a file of weights is made."""
+
+
+@hookspec
+def affectkit_training_recipes() -> Iterable[Path]:  # type: ignore[empty-body]
+    """YAML training recipes that the plugin ships; ``plugin/stem`` is the name of a recipe for ``affectkit train``."""
 
 
 @hookspec

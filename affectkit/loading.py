@@ -90,6 +90,7 @@ class Plugin:
         hooks: names of the hooks that it implements.
         components: what it offers, sorted by id.
         recipes: the recipes that it ships, sorted by name.
+        training_recipes: the training recipes that it ships, sorted by name.
         commands: the commands that it adds to the command line, by name.
         failure: why it is broken.
     """
@@ -104,6 +105,7 @@ class Plugin:
     hooks: tuple[str, ...] = ()
     components: tuple[Entry, ...] = ()
     recipes: tuple[contract.Recipe, ...] = ()
+    training_recipes: tuple[contract.Recipe, ...] = ()
     commands: Mapping[str, click.Command] = field(default_factory=dict)
     failure: PluginFailure | None = None
 
@@ -194,16 +196,16 @@ def _load(candidate: Candidate, manager: pluggy.PluginManager, working: Iterable
             location=_text(module, "__file__") or candidate.location,
         )
     entries = _entries(manager, candidate, module)
-    with _stage("recipes", "affectkit_recipes"):
-        recipes = [recipe for answer in _call(manager, "affectkit_recipes", module) for recipe in contract.recipes(name, answer)]
-        _check_unique([recipe.name for recipe in recipes], "recipe")
+    recipes = _recipes(manager, name, module, "affectkit_recipes")
+    training_recipes = _recipes(manager, name, module, "affectkit_training_recipes")
     with _stage("commands", "affectkit_commands"):
         commands = _commands(manager, module, working) if "affectkit_commands" in hooks else {}
     return replace(
         unloaded(candidate, "ok"),
         hooks=hooks,
         components=tuple(sorted(entries, key=lambda entry: entry.id)),
-        recipes=tuple(sorted(recipes, key=lambda recipe: recipe.name)),
+        recipes=recipes,
+        training_recipes=training_recipes,
         commands=commands,
     )
 
@@ -278,6 +280,13 @@ def _entries(manager: pluggy.PluginManager, found: Candidate, module: object) ->
     with _stage("duplicate", "comparing ids"):
         _check_unique([entry.id for entry in entries], "component")
     return entries
+
+
+def _recipes(manager: pluggy.PluginManager, name: str, module: object, hook: str) -> tuple[contract.Recipe, ...]:
+    with _stage("recipes", hook):
+        found = [recipe for answer in _call(manager, hook, module) for recipe in contract.recipes(name, answer, hook)]
+        _check_unique([recipe.name for recipe in found], "recipe")
+    return tuple(sorted(found, key=lambda recipe: recipe.name))
 
 
 def _check_unique(ids: list[str], what: str) -> None:

@@ -90,6 +90,14 @@ class Registry:
             raise ConfigError(f"there is no recipe {name!r}. {did_you_mean(name, known)}")
         return known[name]
 
+    def training_recipe(self, name: str) -> Path:
+        """The file of the training recipe ``plugin/stem``; raises as :meth:`recipe` does."""
+        known = {recipe.name: recipe.path for plugin in self.plugins for recipe in plugin.training_recipes}
+        if name not in known:
+            self._check_available(name.partition("/")[0], f"training recipe {name} cannot be used")
+            raise ConfigError(f"there is no training recipe {name!r}. {did_you_mean(name, known)}")
+        return known[name]
+
     def commands(self) -> dict[str, click.Command]:
         """The commands that plugins add to the command line, by name."""
         return {name: command for plugin in self.plugins for name, command in sorted(plugin.commands.items())}

@@ -31,6 +31,7 @@ Made from the docstrings by `python docs/make_reference.py`; do not edit it by h
 
 COMPONENTS = ("Component", "Modality", "Provider", "Fusion", "Head")
 NEEDS = ("Needs", "Frames", "Audio", "Input", "Checkpoint")
+TRAINED = ("Training", "Part", "Turn", "About")
 EXCHANGED = ("Clip", "Media", "Span", "Evidence", "Word", "Sources", "Output")
 
 ERRORS = {name: item for name, item in vars(errors).items() if isinstance(item, type) and issubclass(item, Exception)}
@@ -320,7 +321,7 @@ def sections() -> tuple[Section, ...]:
     evaluating = ("annotations.read", "references.Annotations", "evaluation.evaluate", "evaluation.Evaluation", "evaluation.Scored")
     comparing = ("comparison.compare", "comparison.Comparison", "comparison.Compared", "intervals.Score", "intervals.Difference")
     submitting = ("submit", "Choices", "Answered", "SetReport", "VideoReport")
-    mentioned = {*COMPONENTS, *NEEDS, *EXCHANGED, *ERRORS, "LabelSet"}
+    mentioned = {*COMPONENTS, *NEEDS, *EXCHANGED, *TRAINED, *ERRORS, "LabelSet"}
     challenges = [name for name in api.__all__ if isinstance(getattr(api, name), type) and name not in mentioned]
 
     def of_api(names: Iterable[str]) -> tuple[str, ...]:
@@ -343,6 +344,14 @@ def sections() -> tuple[Section, ...]:
         Section("What components ask for", of_api(NEEDS)),
         Section("What components get and give", of_api(EXCHANGED)),
         Section("Challenge files", of_api(challenges)),
+        Section(
+            "Making weights",
+            (
+                *of_api(TRAINED),
+                *(f"affectkit.training_recipes.{name}" for name in ("Plan", "Optimiser", "Schedule", "Balance", "Stopping")),
+            ),
+            "What `affectkit train` reads. [Training](training.md) says how it is used.",
+        ),
         Section("Hooks", (), hooks + prose("affectkit.hookspecs").partition(". ")[2], hooks_table),
         Section("Testing a plugin", public("affectkit.testing"), "[Writing a plugin](plugins.md) says how these are used."),
         Section("Media for tests", public("affectkit.testing.media"), prose("affectkit.testing.media")),

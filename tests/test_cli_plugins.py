@@ -178,6 +178,7 @@ def test_json(folder: Path) -> None:
             {"id": "good/loud", "kind": "modality"},
         ],
         "recipes": {},
+        "training_recipes": {},
         "commands": [],
         "failure": None,
     }

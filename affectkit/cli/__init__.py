@@ -22,7 +22,7 @@ from affectkit.addresses import OFFLINE, offline
 from affectkit.cli.options import PluginChoice, Settings, block_option, debug_option, folder_option, offline_option, settings
 from affectkit.errors import AffectKitError, MediaError, Problems, StoreError, did_you_mean
 
-COMMANDS = ("run", "evaluate", "compare", "submit", "demo", "plugins", "recipes", "weights", "doctor")
+COMMANDS = ("run", "evaluate", "compare", "submit", "train", "demo", "plugins", "recipes", "weights", "doctor")
 """The commands of affectkit itself, in the order of ``--help``: each is the function of its name in the module of its name."""
 
 

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from affectkit.components import Checkpoint, Component, Input, Needs
     from affectkit.plugins import Entry, Plugin
 
-PLURALS = {"provider": "providers", "modality": "modalities", "fusion": "fusions", "head": "heads", "submitter": "submitters"}
+PLURALS = {
+    "provider": "providers",
+    "modality": "modalities",
+    "fusion": "fusions",
+    "head": "heads",
+    "submitter": "submitters",
+    "training": "trainings",
+}
 BY_OPTIONS = "depends on its options"
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
@@ -100,6 +107,9 @@ def offers(plugin: Plugin) -> str:
     if plugin.recipes:
         stems = [recipe.path.stem for recipe in plugin.recipes]
         parts.append(f"{'recipe' if len(stems) == 1 else 'recipes'} {', '.join(stems)}")
+    if plugin.training_recipes:
+        stems = [recipe.path.stem for recipe in plugin.training_recipes]
+        parts.append(f"{'training recipe' if len(stems) == 1 else 'training recipes'} {', '.join(stems)}")
     if plugin.commands:
         parts.append(f"{'command' if len(plugin.commands) == 1 else 'commands'} {', '.join(sorted(plugin.commands))}")
     if any("run" in hook or "media" in hook for hook in plugin.hooks):
@@ -120,6 +130,7 @@ def summary(plugin: Plugin) -> dict[str, Any]:
         "hooks": list(plugin.hooks),
         "components": [{"id": entry.id, "kind": entry.kind} for entry in plugin.components],
         "recipes": {recipe.name: str(recipe.path) for recipe in plugin.recipes},
+        "training_recipes": {recipe.name: str(recipe.path) for recipe in plugin.training_recipes},
         "commands": sorted(plugin.commands),
         "failure": {"stage": plugin.failure.stage, "error": str(plugin.failure.error), "remedy": plugin.failure.remedy}
         if plugin.failure
@@ -234,10 +245,12 @@ def _page(plugin: Plugin) -> Iterator[str]:
     for entry in plugin.components:
         yield ""
         yield from _component_lines(component(entry))
-    if plugin.recipes:
+    if plugin.recipes or plugin.training_recipes:
         yield ""
     for recipe in plugin.recipes:
         yield f"recipe {recipe.name}: {recipe.path}"
+    for recipe in plugin.training_recipes:
+        yield f"training recipe {recipe.name}: {recipe.path}"
     for name, command in sorted(plugin.commands.items()):
         yield f"command {name}: {command.get_short_help_str(90)}"
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from affectkit.components import Component
 from affectkit.discovery import describe
 from affectkit.errors import AffectKitError
-from affectkit.testing import common, modalities, opinions, providers, submissions
+from affectkit.testing import common, modalities, opinions, providers, submissions, trainings
 from affectkit.testing.subjects import ContractError, Subject, Unchecked
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ SUBJECTS: Mapping[str, type[Subject]] = {
     "fusion": opinions.FusionSubject,
     "head": opinions.HeadSubject,
     "submitter": submissions.SubmitterSubject,
+    "training": trainings.TrainingSubject,
 }
 
 _BEFORE: tuple[Callable[..., None], ...] = (common.light_import, common.declaration, common.loads, common.answers)
@@ -106,6 +107,7 @@ CHECKS: Mapping[str, tuple[Callable[..., None], ...]] = {
         submissions.damaged_lists,
         *_ALWAYS,
     ),
+    "training": (common.light_import, common.declaration, trainings.network_made),
 }
 """The checks of each kind of component, in the order in which they are made; each takes a :class:`Subject`."""
 
@@ -139,7 +141,7 @@ def examine(
     """Makes every check of a component, one after the other.
 
     Args:
-        kind: ``"provider"``, ``"modality"``, ``"fusion"``, ``"head"`` or ``"submitter"``.
+        kind: ``"provider"``, ``"modality"``, ``"fusion"``, ``"head"``, ``"submitter"`` or ``"training"``.
         cls: its class.
         options: its options as a recipe gives them.
         id: ``plugin/name``.

@@ -1,0 +1,84 @@
+"""``affectkit train``: weights, their record and their card from a training recipe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from affectkit.cli.options import PluginChoice, plugin_options
+
+if TYPE_CHECKING:
+    from affectkit.making import Made
+
+
+@click.command()
+@click.argument("recipe")
+@plugin_options()
+@click.option("--data", type=click.Path(path_type=Path), help="File or folder to learn from, instead of the recipe's.")
+@click.option("--out", type=click.Path(path_type=Path), default="affectkit-train", show_default=True, help="Folder of what is written.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the recipe, for instance epochs=3.")
+@click.option("--limit", type=click.IntRange(min=1), help="Rows of each part at most, for a quick try.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:0.")
+@click.option(
+    "--launcher",
+    type=click.Choice(["none", "pytorch", "slurm"]),
+    default="none",
+    show_default=True,
+    help="What started several processes: torchrun (pytorch) or srun (slurm).",
+)
+@click.option("--restart", is_flag=True, help="Throw an unfinished training away instead of going on with it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; progress goes to standard error.")
+def train(
+    plugins: PluginChoice, recipe: str, out: Path, data: Path | None, overrides: tuple[str, ...], as_json: bool, **given: Any
+) -> None:
+    """Make weights by the training recipe RECIPE.
+
+    RECIPE is a YAML file or the name of an installed one (affectkit plugins lists them). It writes NAME.safetensors, NAME.json and the model card
+    NAME.md into the folder of --out. The same command goes on with a training that was stopped.
+    """
+    from affectkit.making import make
+    from affectkit.training_recipes import Plan
+
+    plan = Plan.load(recipe, find=plugins.registry.training_recipe, overrides=overrides, data=data)
+    made = make(
+        plan,
+        plugins.registry,
+        out,
+        command=_command(recipe, overrides, given["limit"]),
+        report=lambda line: click.echo(line, err=as_json),
+        **given,
+    )
+    if not made.files:  # another process writes
+        return
+    if as_json:
+        click.echo(json.dumps(dict(made.record) | {"files": [str(file) for file in made.files]}, indent=2, ensure_ascii=False))
+    else:
+        _show(made)
+
+
+def _command(recipe: str, overrides: tuple[str, ...], limit: int | None) -> str:
+    """What was called, without the places of this machine."""
+    name = Path(recipe).name if recipe.endswith((".yaml", ".yml")) else recipe
+    words = ["affectkit train", name, "--data DATA --out OUT", *(f"--set {text}" for text in overrides)]
+    return " ".join([*words, *([] if limit is None else [f"--limit {limit}"])])
+
+
+def _show(made: Made) -> None:
+    record = made.record
+    for name, found in record["validation"].items():
+        if name in ("calibration", "further"):
+            click.echo(f"{name}: " + "  ".join(f"{key} {value:.4f}" for key, value in found.items()))
+            continue
+        told = {key: score for key, score in found.items() if "/" not in key and not key.endswith("_all")}
+        click.echo(f"validation {name}: " + "  ".join(f"{key} {_text(score)}" for key, score in told.items()))
+    click.echo(f"wrote {', '.join(str(file) for file in made.files)}")
+
+
+def _text(score: dict[str, float | None]) -> str:
+    if score["value"] is None:
+        return "-"
+    between = "" if score["low"] is None else f" [{score['low']:.3f}, {score['high']:.3f}]"
+    return f"{score['value']:.3f}{between}"

@@ -1,0 +1,211 @@
+"""From a training recipe to a file of weights with its record and its card: what ``affectkit train`` does."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import affectkit
+from affectkit import fitting
+from affectkit.errors import PluginError, UsageError
+from affectkit.files import replacing
+from affectkit.intervals import RESAMPLES, Score, scores
+from affectkit.model_cards import card
+from affectkit.options import build
+from affectkit.trainings import PARTS, Part, Training
+
+if TYPE_CHECKING:
+    import torch
+
+    from affectkit.plugins import Registry
+    from affectkit.training import Launcher, Report, Trained
+    from affectkit.training_recipes import Plan
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was written, and its record.
+
+    Attributes:
+        files: weights, record and card.
+        record: all that was measured; empty in a process that is not the one that writes.
+    """
+
+    files: tuple[Path, ...]
+    record: Mapping[str, Any]
+
+
+def make(
+    plan: Plan,
+    registry: Registry,
+    out: Path,
+    *,
+    device: str = "auto",
+    launcher: Launcher = "none",
+    limit: int | None = None,
+    restart: bool = False,
+    command: str = "",
+    report: Report = lambda line: None,
+) -> Made:
+    """Trains by a recipe and writes ``NAME.safetensors``, ``NAME.json`` and ``NAME.md`` into ``out``.
+
+    The state of an unfinished training is in ``out/NAME.training``; the same call goes on with it.
+
+    Args:
+        plan: the recipe.
+        registry: the plugins.
+        out: folder of the files; made where it is not there.
+        device: as in :func:`affectkit.training.train`.
+        launcher: as in :func:`affectkit.training.train`.
+        limit: rows of each part at most, for a quick try; the record says so.
+        restart: throws an unfinished training away.
+        command: what was called, for the card.
+        report: gets lines of progress.
+
+    Raises:
+        AffectKitError: for a recipe, data or training that do not fit; before anything is trained where that can be seen.
+    """
+    training = _component(plan, registry)
+    name = plan.name or training.name
+    parts = _parts(training, plan, limit)
+    out.mkdir(parents=True, exist_ok=True)
+    work = out / f"{name}.training"
+    if restart and work.exists():
+        shutil.rmtree(work)
+    from affectkit.training import train
+
+    trained = train(training, plan, parts, work, device=device, launcher=launcher, report=report)
+    if not trained.main:
+        return Made((), {})
+    return _write(training, plan, parts, trained, out / f"{name}.safetensors", command, limit)
+
+
+def _component(plan: Plan, registry: Registry) -> Training:
+    entry = registry.get(plan.training, "training")
+    training = entry.cls(build(entry.cls.Options, plan.options, where=("options",)))
+    training.id = entry.id
+    if not isinstance(training, Training):
+        raise TypeError(f"{entry.id} is no training")
+    return training
+
+
+def _parts(training: Training, plan: Plan, limit: int | None) -> dict[str, Part]:
+    """The three parts, no group of which is in two of them."""
+    if plan.data is None:
+        raise UsageError(f"{plan.training} needs data: write data in the recipe or give --data")
+    given = dict(training.parts(plan.data))
+    wrong = [name for name in given if name not in PARTS]
+    if wrong or not {"train", "validation"} <= set(given):
+        raise PluginError(
+            f"{training.id} gives the parts {', '.join(given) or 'none'}; they are train, validation and, if it likes, calibration"
+        )
+    if "calibration" not in given:
+        held = given["validation"]
+        side = fitting.halves(np.asarray(held.groups).astype(str), plan.seed)
+        if side.all() or not side.any():
+            raise PluginError(f"{training.id} has one group in its validation part; calibration needs others: give it a part of its own")
+        given["calibration"], given["validation"] = held.take(np.flatnonzero(side)), held.take(np.flatnonzero(~side))
+    fitting.check_disjoint(given, training.id)
+    if limit is not None:
+        random = np.random.default_rng(plan.seed)
+        given = {name: part.take(np.sort(random.permutation(len(part))[:limit])) for name, part in given.items()}
+    return {name: given[name] for name in PARTS}
+
+
+def _write(
+    training: Training, plan: Plan, parts: Mapping[str, Part], trained: Trained, path: Path, command: str, limit: int | None
+) -> Made:
+    """Rounds the weights as they are stored, fits what is fitted on the calibration part, measures, and writes."""
+    import torch
+
+    from affectkit.checkpoints import sha256
+    from affectkit.training_rows import logits_of
+
+    tensors = {name: _stored(value, plan.store) for name, value in trained.network.state_dict().items()}
+    trained.network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in tensors.items()})
+    said = {name: logits_of(training, trained.network, parts[name], plan.batch_size) for name in ("calibration", "validation")}
+    settings = dict(training.settings(said["calibration"], parts["calibration"].truth))
+    about = training.about()
+    header = {
+        "name": path.stem,
+        "licence": about.licence,
+        "settings": json.dumps({"labels": training.labels.labels, **settings}),
+    }
+    if about.commercial is not None:
+        header["commercial"] = "yes" if about.commercial else "no"
+    training.write(path, tensors, header)
+    record = {
+        "name": path.stem,
+        "title": about.title,
+        "sha256": sha256(path),
+        "bytes": path.stat().st_size,
+        "parameters": sum(value.numel() for value in tensors.values()),
+        "label_set": training.labels.name,
+        "labels": list(training.labels.labels),
+        "what": about.what,
+        "data": about.data,
+        "licence": about.licence,
+        "commercial": about.commercial,
+        "limits": about.limits,
+        **about.more,
+        "command": command,
+        "limited_to": limit,
+        "rows": {name: {"rows": len(part), "groups": len(np.unique(part.groups)), "about": part.about} for name, part in parts.items()},
+        "epoch": trained.epoch,
+        "epochs_made": trained.epochs,
+        "epoch_chosen_by": None if plan.early_stopping is None else plan.early_stopping.metric or fitting.MAIN[training.labels.kind],
+        **settings,
+        "validation": _measured(training, parts["validation"], said["validation"], settings),
+        "plan": {key: value for key, value in plan.to_mapping().items() if key != "data"},
+        "history": list(trained.history),
+        "device": trained.device,
+        "torch": torch.__version__,
+        "affectkit": affectkit.__version__,
+        "python": platform.python_version(),
+    }
+    files = (path, path.with_suffix(".json"), path.with_suffix(".md"))
+    for file, text in zip(files[1:], (json.dumps(_plain(record), indent=2) + "\n", card(_plain(record))), strict=True):
+        with replacing(file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return Made(files, record)
+
+
+def _measured(training: Training, part: Part, logits: torch.Tensor, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics of the validation part with intervals over its groups, by view, and the calibration error without the temperature."""
+    values = training.probabilities(logits, settings).numpy()
+    plain = training.probabilities(logits, {key: value for key, value in settings.items() if key != "temperature"}).numpy()
+    views: dict[str, np.ndarray | None] = {"all": None, **part.views}
+    found: dict[str, Any] = {
+        name: {metric: _score(score) for metric, score in scores(fitting.tally(training.labels, part, values, rows), RESAMPLES).items()}
+        for name, rows in views.items()
+    }
+    if "temperature" in settings:
+        before = fitting.metrics(training.labels, part, plain)["ece"]
+        found["calibration"] = {"ece_before": before, "ece_after": found["all"]["ece"]["value"]}
+    further = {name: float(value) for name, value in training.figures(logits, part, settings).items()}
+    return found | ({"further": further} if further else {})
+
+
+def _score(score: Score) -> dict[str, float | None]:
+    return {"value": score.value, "low": score.low, "high": score.high}
+
+
+def _stored(value: torch.Tensor, store: str) -> torch.Tensor:
+    value = value.detach().cpu()
+    return value.half() if store == "fp16" and value.is_floating_point() else value
+
+
+def _plain(value: Any) -> Any:
+    """For JSON, which has no NaN."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

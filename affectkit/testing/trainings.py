@@ -1,0 +1,46 @@
+"""Checks of trainings: what can be said without their data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from affectkit.errors import UsageError
+from affectkit.testing.subjects import ContractError, Subject, Unchecked, doing
+
+
+class TrainingSubject(Subject):
+    """A training under test; nothing is trained."""
+
+    kind = "training"
+
+    def make_given(self) -> Any:
+        """Nothing: what a training reads is its author's."""
+        raise Unchecked(f"{self.id} is checked without data")
+
+    def ask(self, component: Any, given: Any) -> Any:
+        """Nothing."""
+        raise Unchecked(f"{self.id} is checked without data")
+
+
+def network_made(subject: TrainingSubject) -> None:
+    """It makes a network with parameters, the same one twice with the same random numbers."""
+    import torch
+
+    training = subject.make()
+    networks = []
+    with doing(f"{subject.id}.network()", "where it depends on the data raise a UsageError before parts() was called"):
+        for _ in range(2):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                try:
+                    networks.append(training.network())
+                except UsageError as problem:
+                    raise Unchecked(f"{subject.id} makes its network when it has seen the data: {problem}") from problem
+    for network in networks:
+        if not isinstance(network, torch.nn.Module) or not any(True for _ in network.parameters()):
+            raise ContractError(
+                f"{subject.id}.network() gave {type(network).__name__} without parameters; give the torch.nn.Module that is trained"
+            )
+    one, other = (network.state_dict() for network in networks)
+    if list(one) != list(other) or not all(torch.equal(one[name], other[name]) for name in one):
+        raise ContractError(f"{subject.id}.network() begins with other numbers each time; take random numbers from torch alone")
