@@ -1,4 +1,4 @@
-"""Components that break one promise each: providers, fusions, heads and submitters."""
+"""Components that break one promise each: providers, fusions, heads, submitters and trainings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from affectkit.api import (
 )
 from affectkit.challenges import Asked, Problem
 from tests.broken_modalities import CASES, breaks
-from tests.good_components import Average, Bright, Echo, Names, Pairs, normalised
+from tests.good_components import Average, Bright, Echo, Names, Pairs, Slopes, normalised
 
 # providers
 
@@ -291,3 +291,22 @@ class Trustful(Names):
     def check(self, file: Path, template: Path) -> list[Problem]:
         rows = [line.split(",") for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
         return list(self.problems(rows, self.read_template(template).names))
+
+
+# trainings
+
+
+@breaks("network made", "network() gave Identity without parameters; give the torch.nn.Module that is trained")
+class Flat(Slopes):
+    def network(self) -> Any:
+        from torch import nn
+
+        return nn.Identity()
+
+
+@breaks("network made", "network() begins with other numbers each time; take random numbers from torch alone")
+class Restless(Slopes):
+    def network(self) -> Any:
+        network = super().network()
+        network.bias.data.fill_(float(np.random.random()))
+        return network

@@ -13,6 +13,7 @@ from affectkit.api import (
     BASIC7,
     BASIC8,
     COMPOUND7,
+    About,
     Audio,
     Clip,
     Component,
@@ -24,9 +25,11 @@ from affectkit.api import (
     Modality,
     Needs,
     Output,
+    Part,
     Provider,
     Sources,
     Submitter,
+    Training,
     UsageError,
     Word,
 )
@@ -177,7 +180,28 @@ class Names(Submitter):
             yield Problem(0, "missing or out of order", "order")
 
 
-KINDS = {Modality: "modality", Provider: "provider", Fusion: "fusion", Head: "head", Submitter: "submitter"}
+class Slopes(Training):
+    """Weights of a plane."""
+
+    name = "slopes"
+    labels = BASIC7
+
+    def parts(self, data: Path) -> Mapping[str, Part]:
+        raise UsageError(f"there is nothing in {data}")
+
+    def network(self) -> Any:
+        from torch import nn
+
+        return nn.Linear(2, 7)
+
+    def predict(self, network: Any, batch: Mapping) -> Any:
+        return network(batch["points"])
+
+    def about(self) -> About:
+        return About("Slopes", "A plane.", "none", "Apache-2.0", "It knows nothing.")
+
+
+KINDS = {Modality: "modality", Provider: "provider", Fusion: "fusion", Head: "head", Submitter: "submitter", Training: "training"}
 
 
 def outcomes(cls: type[Component], **how: Any) -> dict[str, Outcome]:

@@ -27,10 +27,10 @@ from affectkit.api import (
 )
 from tests.broken_modalities import Raising, Stubborn
 from tests.broken_parts import CASES  # those of modalities as well
-from tests.good_components import Average, Bright, Echo, Loud, Names, Pairs, outcome_of, outcomes
+from tests.good_components import Average, Bright, Echo, Loud, Names, Pairs, Slopes, outcome_of, outcomes
 
 
-@pytest.mark.parametrize("cls", [Loud, Bright, Echo, Average, Pairs, Names], ids=lambda cls: cls.name)
+@pytest.mark.parametrize("cls", [Loud, Bright, Echo, Average, Pairs, Names, Slopes], ids=lambda cls: cls.name)
 def test_good_components_pass_every_check(cls: type[Component]) -> None:
     assert {name: (o.state, o.reason) for name, o in outcomes(cls).items() if o.state != "ok"} == {}
 
