@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from affectkit.session import run as run
     from affectkit.tables import read_frames as read_frames
     from affectkit.tables import read_info as read_info
+    from affectkit.tables import read_quality as read_quality
     from affectkit.tables import read_run as read_run
     from affectkit.tables import read_subjects as read_subjects
     from affectkit.tables import read_timelines as read_timelines
@@ -38,6 +39,7 @@ _LAZY = {
     "VA": "affectkit.labels",
     "read_frames": "affectkit.tables",
     "read_info": "affectkit.tables",
+    "read_quality": "affectkit.tables",
     "read_run": "affectkit.tables",
     "read_subjects": "affectkit.tables",
     "read_timelines": "affectkit.tables",

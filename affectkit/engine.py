@@ -360,6 +360,7 @@ class Engine:
             "tracks": sorted({track for window in job.findings.windows for track in window.tracks}),
             "evidence": results.evidence(columns, job.findings),
             "mean": results.mean_by_source(timelines),
+            "quality": results.quality_by_source(timelines),
             "broke_at": min((f.at for f in job.failures if f.stage in ("video", "sound") and f.at is not None), default=None),
             "decoded": job.decodes,
             "seconds": {"total": round(time.perf_counter() - job.began, 3)}

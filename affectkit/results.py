@@ -211,6 +211,23 @@ def mean_by_source(found: Sequence[Timeline]) -> dict[str, dict[str, float]]:
     return means
 
 
+def quality_by_source(found: Sequence[Timeline]) -> dict[str, dict[str, float]]:
+    """Per source the mean of each quality figure over the windows and subjects that have it; of the first of its label sets."""
+    first: dict[str, LabelSet] = {}
+    rows: dict[str, dict[str, list[np.ndarray]]] = {}
+    for timeline in found:
+        if first.setdefault(timeline.source, timeline.labels) == timeline.labels:
+            for name, values in timeline.quality.items():
+                rows.setdefault(timeline.source, {}).setdefault(name, []).append(values[timeline.valid].astype(np.float64))
+    means: dict[str, dict[str, float]] = {}
+    for source, figures in rows.items():
+        for name, parts in figures.items():
+            known = np.concatenate(parts)
+            if (known := known[np.isfinite(known)]).size:
+                means.setdefault(source, {})[name] = round(float(known.mean()), 4)
+    return means
+
+
 def evidence(columns: Mapping[str, tuple[Column, Sequence[LabelSet]]], findings: Findings) -> dict[str, dict[str, Any]]:
     """Per modality how many windows had evidence, the share, and why the others had none."""
     summary = {}

@@ -132,6 +132,25 @@ def read_subjects(path: str | Path) -> pd.DataFrame:
     return _read_parts(Path(path), "subjects", SUBJECT_COLUMNS)
 
 
+def read_quality(path: str | Path) -> pd.DataFrame:
+    """How good the evidence was: one row per window, subject and source, and a column per figure.
+
+    Args:
+        path: the run folder.
+
+    Returns:
+        A DataFrame with ``media``, ``track``, ``start`` and ``end`` in seconds, ``source``, and a column for each figure that any component
+        of the run gives, for instance ``side`` in pixels or ``words``; NaN where a source does not give it.
+
+    Raises:
+        UsageError: if the folder holds no run.
+    """
+    read_info(path)
+    long = _read_parts(Path(path), "quality", (*KEYS, "name", "value"))
+    wide = long.pivot(index=list(KEYS), columns="name", values="value").reset_index()
+    return wide.rename_axis(columns=None)
+
+
 def read_info(path: str | Path) -> dict[str, Any]:
     """What ``run.json`` of a run folder says.
 

@@ -316,7 +316,7 @@ def sections() -> tuple[Section, ...]:
     """The parts of the page in their order."""
     run = ("affectkit.run", "affectkit.RunResult", "affectkit.session.Execution", "affectkit.session.Inputs", "affectkit.Recipe")
     reading = ("affectkit.read_run", "affectkit.read_timelines", "affectkit.read_frames", "affectkit.tables.FrameTimes")
-    also = ("affectkit.read_subjects", "affectkit.read_info", "affectkit.tables.read_label_set")
+    also = ("affectkit.read_subjects", "affectkit.read_quality", "affectkit.read_info", "affectkit.tables.read_label_set")
     label = ("affectkit.LabelSet", *(f"affectkit.labels.{name}" for name in ("canonical", "project", "projection")))
     evaluating = ("annotations.read", "references.Annotations", "evaluation.evaluate", "evaluation.Evaluation", "evaluation.Scored")
     comparing = ("comparison.compare", "comparison.Comparison", "comparison.Compared", "intervals.Score", "intervals.Difference")

@@ -150,12 +150,13 @@ def _summary(result: RunResult) -> dict[str, Any]:
 
 
 def _found(result: RunResult, name: str) -> dict[str, Any]:
-    """What was found in a medium: evidence per modality, and the mean over its windows for fusion and head."""
+    """What was found in a medium: evidence and its quality per modality, and the mean over its windows for fusion and head."""
     record = result.media[name]
     return {
         "windows": record["windows"],
         "evidence": {source: had["share"] for source, had in record["evidence"].items()},
         "mean": record["mean"],
+        "quality": record.get("quality", {}),
         "broke_at": record["broke_at"],
     }
 
@@ -186,6 +187,7 @@ def _show(result: RunResult, session: Session) -> None:
     if result.media:
         Console(highlight=False).print(table)
         click.echo("Percent of windows with evidence, and the class with the highest mean over windows.")
+        _show_quality(result)
     for (source, reason), names in _reasons(result).items():
         listed = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
         click.echo(f"{source} has no evidence in {listed}: {reason}")
@@ -195,6 +197,26 @@ def _show(result: RunResult, session: Session) -> None:
         where = "" if failure.path in failure.message else f"{failure.path}: "
         click.echo(f"Failed: {where}{failure.component + ': ' if failure.component else ''}{failure.message}", err=True)
     click.echo(f"Results: {result.path}   (in Python: affectkit.read_run({str(result.path)!r}))")
+
+
+def _show_quality(result: RunResult) -> None:
+    """A row per medium: the mean of each quality figure over the windows that have it; nothing where no component gives any."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    found = {name: record.get("quality", {}) for name, record in result.media.items()}  # media of earlier versions have none
+    figures = list(dict.fromkeys((source, name) for sources in found.values() for source, names in sources.items() for name in names))
+    if not figures:
+        return
+    heads = [f"{source}\n{name}".replace("/", "/\n").replace("_", "_\n") for source, name in figures]
+    columns = [Column(head, justify="right", vertical="bottom", overflow="fold") for head in heads]
+    table = Table(Column("media", overflow="fold"), *columns, box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for name, sources in found.items():
+        values = [sources.get(source, {}).get(figure) for source, figure in figures]
+        table.add_row(name, *("-" if value is None else f"{value:.3g}" for value in values))
+    Console(highlight=False).print(table)
+    click.echo("Quality of the evidence, mean over windows: pixels, shares, words; docs/results.md says what each figure is.")
 
 
 def _reasons(result: RunResult) -> dict[tuple[str, str], list[str]]:
