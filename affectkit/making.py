@@ -162,7 +162,7 @@ def _write(
         "epochs_made": trained.epochs,
         "epoch_chosen_by": None if plan.early_stopping is None else plan.early_stopping.metric or fitting.MAIN[training.labels.kind],
         **settings,
-        "validation": _measured(training, parts["validation"], said["validation"], settings),
+        "validation": _measured(training, trained.network, parts["validation"], said["validation"], settings),
         "plan": {key: value for key, value in plan.to_mapping().items() if key != "data"},
         "history": list(trained.history),
         "device": trained.device,
@@ -177,8 +177,12 @@ def _write(
     return Made(files, record)
 
 
-def _measured(training: Training, part: Part, logits: torch.Tensor, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _measured(
+    training: Training, network: torch.nn.Module, part: Part, logits: torch.Tensor, settings: Mapping[str, Any]
+) -> dict[str, Any]:
     """Metrics of the validation part with intervals over its groups, by view, and the calibration error without the temperature."""
+    import torch
+
     values = training.probabilities(logits, settings).numpy()
     plain = training.probabilities(logits, {key: value for key, value in settings.items() if key != "temperature"}).numpy()
     views: dict[str, np.ndarray | None] = {"all": None, **part.views}
@@ -189,7 +193,8 @@ def _measured(training: Training, part: Part, logits: torch.Tensor, settings: Ma
     if "temperature" in settings:
         before = fitting.metrics(training.labels, part, plain)["ece"]
         found["calibration"] = {"ece_before": before, "ece_after": found["all"]["ece"]["value"]}
-    further = {name: float(value) for name, value in training.figures(logits, part, settings).items()}
+    with torch.inference_mode():
+        further = {name: float(value) for name, value in training.figures(network, part, logits, settings).items()}
     return found | ({"further": further} if further else {})
 
 

@@ -204,8 +204,15 @@ class Training(Component):
         logits = logits / float(settings.get("temperature", 1.0))
         return logits.softmax(1) if self.labels.kind == "categorical" else logits.sigmoid()
 
-    def figures(self, logits: torch.Tensor, part: Part, settings: Mapping[str, Any]) -> Mapping[str, float]:
-        """Further figures of the validation part, by name; the usual metrics are there without it."""
+    def figures(self, network: torch.nn.Module, part: Part, logits: torch.Tensor, settings: Mapping[str, Any]) -> Mapping[str, float]:
+        """Further figures of the validation part, by name; the usual metrics are there without it.
+
+        Args:
+            network: with the weights as they are written, in evaluation mode on the processor.
+            part: the validation part.
+            logits: (N, C) of its rows.
+            settings: what :meth:`settings` found.
+        """
         return {}
 
     def write(self, path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:

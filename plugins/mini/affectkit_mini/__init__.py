@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from affectkit.api import Modality, hookimpl
+from affectkit.api import Modality, Training, hookimpl
 
 
 @hookimpl
@@ -22,3 +22,20 @@ def affectkit_modalities() -> Iterable[type[Modality]]:
 def affectkit_recipes() -> Iterable[Path]:
     """The default recipe: every modality of this package, fused by the weights fitted for them."""
     return sorted((Path(__file__).parent / "recipes").glob("*.yaml"))
+
+
+@hookimpl
+def affectkit_trainings() -> Iterable[type[Training]]:
+    """How the weights of this package are made."""
+    from affectkit_mini.trainings.faces import FaceTraining
+    from affectkit_mini.trainings.language import SceneTraining, TextTraining
+    from affectkit_mini.trainings.sequences import SequenceTraining
+    from affectkit_mini.trainings.voices import VoiceTraining
+
+    return [FaceTraining, SequenceTraining, VoiceTraining, SceneTraining, TextTraining]
+
+
+@hookimpl
+def affectkit_training_recipes() -> Iterable[Path]:
+    """The recipe of every file of weights that a training makes."""
+    return sorted((Path(__file__).parent / "trainings").glob("*.yaml"))

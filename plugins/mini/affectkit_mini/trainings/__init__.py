@@ -1,0 +1,1 @@
+"""How the weights of this package are made: trainings for ``affectkit train``, and their recipes beside them."""

