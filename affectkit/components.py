@@ -203,6 +203,8 @@ class Sources:
         embeddings: (N, D) float32 by ``"source:name"``, for instance ``"mini/face_static:face"``; NaN rows where there is no evidence.
         quality: (N,) float32 by ``"source:name"``.
         others: sources of the other label sets in the run, by label set.
+        tracks: (N,) int64 subject of each row, -1 for none; ``None`` where rows are of no medium.
+        times: (N,) float64 seconds, the middle of each row's window.
     """
 
     labels: LabelSet
@@ -212,6 +214,8 @@ class Sources:
     embeddings: Mapping[str, torch.Tensor] = field(default_factory=dict)
     quality: Mapping[str, torch.Tensor] = field(default_factory=dict)
     others: Mapping[LabelSet, Sources] = field(default_factory=dict)
+    tracks: np.ndarray | None = None
+    times: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

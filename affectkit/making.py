@@ -19,13 +19,13 @@ from affectkit.files import replacing
 from affectkit.intervals import RESAMPLES, Score, scores
 from affectkit.model_cards import card
 from affectkit.options import build
-from affectkit.trainings import PARTS, Part, Training
+from affectkit.trainings import PARTS, Part, Trained, Training
 
 if TYPE_CHECKING:
     import torch
 
     from affectkit.plugins import Registry
-    from affectkit.training import Launcher, Report, Trained
+    from affectkit.training import Launcher, Report
     from affectkit.training_recipes import Plan
 
 
@@ -79,6 +79,9 @@ def make(
     work = out / f"{name}.training"
     if restart and work.exists():
         shutil.rmtree(work)
+    if not training.learns:
+        network = training.network().eval()
+        return _write(training, plan, parts, Trained(network, 0, 0, (), "cpu", True), out / f"{name}.safetensors", command, limit)
     from affectkit.training import train
 
     trained = train(training, plan, parts, work, device=device, launcher=launcher, report=report)
@@ -102,7 +105,7 @@ def _parts(training: Training, plan: Plan, limit: int | None) -> dict[str, Part]
         raise UsageError(f"{plan.training} needs data: write data in the recipe or give --data")
     given = dict(training.parts(plan.data))
     wrong = [name for name in given if name not in PARTS]
-    if wrong or not {"train", "validation"} <= set(given):
+    if wrong or not ({"train", "validation"} if training.learns else {"validation"}) <= set(given):
         raise PluginError(
             f"{training.id} gives the parts {', '.join(given) or 'none'}; they are train, validation and, if it likes, calibration"
         )
@@ -116,7 +119,7 @@ def _parts(training: Training, plan: Plan, limit: int | None) -> dict[str, Part]
     if limit is not None:
         random = np.random.default_rng(plan.seed)
         given = {name: part.take(np.sort(random.permutation(len(part))[:limit])) for name, part in given.items()}
-    return {name: given[name] for name in PARTS}
+    return {name: given[name] for name in PARTS if name in given}
 
 
 def _write(

@@ -23,7 +23,7 @@ def card(record: Mapping[str, Any]) -> str:
         f"- Size: {record['parameters']:,} numbers, {readable(record['bytes'])}; sha256 `{record['sha256']}`",
         f"- Labels ({record['label_set']}): {', '.join(record['labels'])}",
         f"- Made by: `{record['command']}`",
-        f"- Kept: epoch {record['epoch']} of {record['epochs_made']}, {_chosen(record)}",
+        *([f"- Kept: epoch {record['epoch']} of {record['epochs_made']}, {_chosen(record)}"] if record["epochs_made"] else []),
         "",
         "| part | rows | groups | what |",
         "|---|---|---|---|",

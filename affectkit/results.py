@@ -178,7 +178,9 @@ def conclude(
             others[labels] = gather(speakers, places, labels, outside)
     sources = gather(inside, places, target, outside)
     everything = {k: v for s in (*others.values(), sources) for k, v in s.embeddings.items()}
-    sources = Sources(target, sources.names, sources.values, sources.valid, everything, sources.quality, others)
+    tracks = np.array([place.track for place in places], dtype=np.int64)
+    times = np.array([(place.span.start + place.span.end) / 2 for place in places])
+    sources = Sources(target, sources.names, sources.values, sources.valid, everything, sources.quality, others, tracks, times)
     fused = Output({})
     out = []
     with torch.inference_mode():

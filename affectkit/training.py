@@ -12,7 +12,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,33 +29,12 @@ from affectkit.errors import StoreError, UsageError, did_you_mean
 from affectkit.fitting import MAIN, class_weights, metrics
 from affectkit.training_recipes import Plan
 from affectkit.training_rows import Order, loader, logits_of
-from affectkit.trainings import Part, Training
+from affectkit.trainings import Part, Trained, Training
 
 Launcher = Literal["none", "pytorch", "slurm"]
 Report = Callable[[str], None]
 
 KEEP_EVERY = 60.0  # seconds after which the state is written within an epoch
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a training came to.
-
-    Attributes:
-        network: with the weights that are kept, on the processor, in evaluation mode.
-        epoch: the epoch that they are of, from 1.
-        epochs: epochs that were made.
-        history: the metrics of the validation part and the loss per epoch.
-        device: where it was trained, for the card.
-        main: whether this process is the one that writes.
-    """
-
-    network: nn.Module
-    epoch: int
-    epochs: int
-    history: tuple[Mapping[str, float], ...]
-    device: str
-    main: bool
 
 
 def train(

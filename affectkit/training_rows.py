@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def logits_of(training: Training, network: nn.Module, part: Part, batch_size: in
         part: the rows.
         batch_size: rows at a time.
     """
-    device = next(network.parameters()).device
+    device = next(chain(network.parameters(), network.buffers())).device
     was_training = network.training
     network.eval()
     rows = np.arange(len(part)) if part.lengths is None else np.argsort(part.lengths, kind="stable")

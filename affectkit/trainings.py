@@ -122,14 +122,37 @@ class About:
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a training came to.
+
+    Attributes:
+        network: with the weights that are kept, on the processor, in evaluation mode.
+        epoch: the epoch that they are of, from 1.
+        epochs: epochs that were made.
+        history: the metrics of the validation part and the loss per epoch.
+        device: where it was trained, for the card.
+        main: whether this process is the one that writes.
+    """
+
+    network: torch.nn.Module
+    epoch: int
+    epochs: int
+    history: tuple[Mapping[str, float], ...]
+    device: str
+    main: bool
+
+
 class Training(Component):
     """How one file of weights is made.
 
     Attributes:
-        labels: the label set of the network's output.
+        labels: the label set of the network's output; may be known only after :meth:`parts`.
+        learns: whether the network has parameters to learn. Where it has none, only what :meth:`settings` fits is fitted, and there is no training part.
     """
 
     labels: LabelSet
+    learns: ClassVar[bool] = True
     requires: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod

@@ -135,17 +135,21 @@ def failure_of(site: Site, source: str, **how: object) -> plugins.PluginFailure:
 def test_core_is_a_plugin_through_the_same_hooks() -> None:
     core = plugins.load(only=[]).plugin("core")
     assert (core.state, core.distribution, core.version) == ("ok", "affectkit", affectkit.__version__)
-    assert core.hooks == ("affectkit_fusions", "affectkit_heads", "affectkit_providers", "affectkit_submitters")
+    assert core.hooks == ("affectkit_fusions", "affectkit_heads", "affectkit_providers", "affectkit_submitters", "affectkit_trainings")
     assert {entry.id: entry.kind for entry in core.components} == {
         "core/blend": "head",
         "core/descriptions": "provider",
         "core/direct": "head",
+        "core/embedding_head": "head",
+        "core/embedding_training": "training",
         "core/haar": "provider",
         "core/mean": "fusion",
         "core/mhpf": "fusion",
+        "core/mhpf_training": "training",
         "core/pfsa": "head",
         "core/ppa": "head",
         "core/subtitles": "provider",
+        "core/temperature": "training",
         "core/whisper": "provider",
         "core/yunet": "provider",
         **{f"core/abaw-{track}": "submitter" for track in ("au", "ce", "expr", "mtl", "va")},

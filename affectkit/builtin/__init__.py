@@ -1,4 +1,4 @@
-"""The plugin ``core``: providers, fusions, heads and submitters that ship with affectkit, through the same hooks as any plugin.
+"""The plugin ``core``: providers, fusions, heads, submitters and trainings that ship with affectkit, through the same hooks as any plugin.
 
 The modules are imported by the hooks, and none of them imports torch before it computes.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from affectkit.api import Fusion, Head, Provider, Submitter, hookimpl
+from affectkit.api import Fusion, Head, Provider, Submitter, Training, hookimpl
 
 
 @hookimpl
@@ -36,10 +36,11 @@ def affectkit_heads() -> Iterable[type[Head]]:
     """Basic emotions into compound expressions."""
     from affectkit.builtin.blend import Blend
     from affectkit.builtin.direct import Direct
+    from affectkit.builtin.embedding_head import EmbeddingHead
     from affectkit.builtin.pfsa import PFSA
     from affectkit.builtin.ppa import PPA
 
-    return [PPA, PFSA, Direct, Blend]
+    return [PPA, PFSA, Direct, Blend, EmbeddingHead]
 
 
 @hookimpl
@@ -48,3 +49,11 @@ def affectkit_submitters() -> Iterable[type[Submitter]]:
     from affectkit.builtin.abaw import TRACKS
 
     return TRACKS
+
+
+@hookimpl
+def affectkit_trainings() -> Iterable[type[Training]]:
+    """What is made of runs and labels: heads on embeddings, weights of a fusion, temperatures."""
+    from affectkit.builtin.trainings import EmbeddingTraining, MHPFTraining, TemperatureTraining
+
+    return [EmbeddingTraining, MHPFTraining, TemperatureTraining]

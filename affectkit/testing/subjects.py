@@ -19,7 +19,7 @@ import numpy as np
 
 from affectkit.components import Component, Output
 from affectkit.discovery import describe
-from affectkit.errors import AffectKitError, CheckpointError, ConfigError
+from affectkit.errors import AffectKitError, CheckpointError, ConfigError, Problems
 from affectkit.testing import surroundings
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Subject(ABC):
                 self.complete(component)
         except Unchecked:
             raise
-        except ConfigError as error:
+        except (ConfigError, Problems) as error:
             if self.options:
                 raise ContractError(f"it cannot be made with the options that are given: {error}") from error
             raise Unchecked(str(error)) from error

@@ -23,10 +23,12 @@ class TrainingSubject(Subject):
 
 
 def network_made(subject: TrainingSubject) -> None:
-    """It makes a network with parameters, the same one twice with the same random numbers."""
+    """It makes a network with parameters, the same one twice with the same random numbers; where it learns nothing, none is needed."""
     import torch
 
     training = subject.make()
+    if not training.learns:
+        return
     networks = []
     with doing(f"{subject.id}.network()", "where it depends on the data raise a UsageError before parts() was called"):
         for _ in range(2):

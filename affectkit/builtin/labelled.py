@@ -1,0 +1,125 @@
+"""Windows of run folders with what people say of them: the rows that heads, fusions and temperatures are made of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from affectkit.annotations import read
+from affectkit.errors import ConfigError, UsageError, did_you_mean
+from affectkit.evaluation import Placed, place
+from affectkit.labels import KNOWN, LabelSet
+
+Window = tuple[str, str, int, float, float]
+"""Run, medium, subject, start and end in seconds."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labels of a run or of several, asked window by window.
+
+    Attributes:
+        labels: the label set.
+        placed: the annotations in each run, by run folder.
+        runs: the run folders.
+    """
+
+    labels: LabelSet
+    placed: Mapping[str, Placed]
+    runs: tuple[Path, ...]
+
+    def truth(self, windows: list[Window]) -> np.ndarray:
+        """(N, C) float64 mean of what is annotated in each window, weighted by overlap; NaN where nothing is.
+
+        A row about a whole medium holds for all its windows, a stretch where it overlaps, a moment or frame in the windows that cover it.
+        """
+        out = np.full((len(windows), len(self.labels)), np.nan)
+        parts: dict[tuple[str, str], list[int]] = {}
+        for row, (run, medium, *_) in enumerate(windows):
+            parts.setdefault((run, medium), []).append(row)
+        for (run, medium), rows in parts.items():
+            placed = self.placed[run]
+            mine = [(track, at) for named, track, at in placed.groups if named.media == medium]
+            reference = placed.annotations.references[self.labels]
+            for row in rows:
+                _, _, track, start, end = windows[row]
+                at = np.concatenate([np.empty(0, np.int64), *(found for who, found in mine if who in (-1, track) or track == -1)])
+                weight = _overlap(placed, at, start, end)
+                said = ~np.isnan(reference[at]) & (weight > 0)[:, None]
+                total = (weight[:, None] * said).sum(axis=0)
+                np.divide((weight[:, None] * np.nan_to_num(reference[at])).sum(axis=0, where=said), total, out=out[row], where=total > 0)
+        return out
+
+
+def labelled(data: Path, labels: Path, name: str | None) -> Labelled:
+    """Runs with their annotations.
+
+    Args:
+        data: a run folder, or a folder of run folders.
+        labels: annotations, as ``affectkit evaluate`` reads them.
+        name: name of their label set, where they do not tell.
+
+    Raises:
+        UsageError: where there is no run, or annotations speak of several label sets or of people in pictures.
+        ConfigError: where the annotations cannot be read.
+    """
+    runs = (data,) if (data / "run.json").is_file() else tuple(sorted(path.parent for path in data.glob("*/run.json")))
+    if not runs:
+        raise UsageError(f"{data} is not a run folder and holds none; make one with affectkit run --embeddings --out {data}")
+    if name is not None and name not in KNOWN:
+        raise UsageError(f"there is no label set {name!r}. {did_you_mean(name, KNOWN)}")
+    annotations = read(labels, None if name is None else KNOWN[name])
+    sets = list(annotations.references)
+    if len(sets) != 1:
+        raise ConfigError(f"{labels} has labels of {', '.join(item.name for item in sets)}; say which are meant with options.set")
+    placed = {str(run): place(annotations, run) for run in runs}
+    if any(named is not None and named.side for found in placed.values() for named in found.named):
+        raise UsageError(f"{labels} chooses people by the side of the picture, which is of no use here; give a column track instead")
+    return Labelled(sets[0], placed, runs)
+
+
+def groups_of(windows: list[Window], pattern: str | None) -> np.ndarray:
+    """What a window is of, (N,) text: the medium, or what the first group of a pattern finds in its name.
+
+    Raises:
+        ConfigError: where the pattern is none, or does not fit a name.
+    """
+    media = [window[1] for window in windows]
+    if pattern is None:
+        return np.array(media)
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"groups: {pattern!r} is no regular expression ({error})") from None
+    found = {medium: compiled.search(medium) for medium in media}
+    bad = [medium for medium, match in found.items() if match is None or compiled.groups < 1]
+    if bad:
+        raise ConfigError(
+            f"groups: {pattern!r} finds nothing in {bad[0]!r}; write for instance '^(actor_\\d+)', with brackets around the group"
+        )
+    return np.array([match[1] for medium in media if (match := found[medium]) is not None])
+
+
+def apart(groups: np.ndarray, held: float, seed: int) -> np.ndarray:
+    """(N,) bool that keeps about a share ``held`` of the groups, at least two, for validation and calibration.
+
+    Raises:
+        UsageError: for fewer than four groups.
+    """
+    names = np.unique(groups)
+    if len(names) < 4:
+        raise UsageError(f"there are labels for {len(names)} media or groups; at least 4 are needed to learn, to measure and to calibrate")
+    count = min(max(round(held * len(names)), 2), len(names) - 1)
+    return np.isin(groups, np.random.default_rng(seed).permutation(names)[:count])
+
+
+def _overlap(placed: Placed, at: np.ndarray, start: float, end: float) -> np.ndarray:
+    """How much rows of annotations say of a window: seconds; a moment counts 1."""
+    first, last = placed.start[at], placed.end[at]
+    seconds = np.nan_to_num(np.minimum(last, end) - np.maximum(first, start)).clip(0)
+    moment = (first == last) & (start <= first) & (first < end)
+    return np.where(placed.whole[at], max(end - start, 1.0), np.where(moment, 1.0, seconds))
