@@ -2,8 +2,8 @@
 
     python benchmarks/robustness.py --data DIR [--rows 1000] [--only faces,sound] [--markdown]
 
-``DIR`` holds ``faces/fer2013.parquet`` (the split public_test is read), ``audio/{ravdess,nemo}`` (the voices that the record of
-mini/audio keeps for validation), ``text/goemotions_ekman_dev.tsv`` (rows with one label), ``scene/ras_descriptions/AFEW`` (dev), and
+``DIR`` holds ``faces/fer2013.parquet`` (the split public_test is read), ``audio/{ravdess,nemo}`` (each voice is
+heard by networks that were not trained on it), ``text/goemotions_ekman_dev.tsv`` (rows with one label), ``scene/ras_descriptions/AFEW`` (dev), and
 ``images``, photos with the emotion in their names. No row of these trained a model; temperatures and thresholds were chosen on them.
 
 Everything is read by the components as in a run, with their packaged weights. Evidence is the share of rows that are answered at all; accuracy,
@@ -17,10 +17,12 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
+import affectkit_mini
 import cv2
 import degradations as degrade
 import numpy as np
@@ -40,7 +42,8 @@ HEADINGS = ("modality and part", "condition", "rows", "evidence", "accuracy", "U
 BATCH = 32
 EMOTIONS = ("angry", "disgusted", "fearful", "happy", "neutral", "sad", "surprised")  # names of the photos
 STEADY = 8  # pictures of a made sequence
-LONG = 200  # rows of 2,000 words
+LONG = 200  # rows of 2,000 words, at most
+SPOKEN = 300  # sounds of a corpus, at most
 VIEW = ("Qwen2.5-VL-32B-Instruct", 1)  # the kind of description that is read
 MEDIA = Media(id="made", path=Path("made"), kind="video", duration=4.0, fps=25.0, size=(480, 640))
 WINDOW = Span(0.0, 4.0)
@@ -57,7 +60,6 @@ FACES: Mapping[str, degrade.Picture] = {
     "JPEG of quality 20": degrade.jpeg(20),
     "lower half covered": degrade.covered("lower"),
     "left half covered": degrade.covered("left"),
-    "of one colour": lambda picture: np.full_like(picture, 90),
 }
 SOUNDS: Mapping[str, degrade.Speech] = {
     "as it is (16 kHz)": lambda samples: (samples, degrade.RATE),
@@ -154,20 +156,20 @@ def motion(modality: Modality, data: Path, most: int) -> Iterator[tuple[str, ...
         yield Answers(read(modality, clips), truth).row("mini/face_dynamic, steady stills", name)
 
 
-def read_speech(data: Path, corpus: str, most: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Sounds (N,) float32 at 16 kHz and labels of the voices that are kept for validation."""
-    record = json.loads((_folder_of_mini() / "weights" / "audio.json").read_text(encoding="utf-8"))
-    rows = pd.read_csv(data / "audio" / corpus / "labels.csv")
-    voices = f"{corpus} " + rows["actor" if corpus == "ravdess" else "speaker"].astype(str)
-    rows = rows[voices.isin(record["validation_voices"])]
-    rows = rows.iloc[sample(len(rows), most)]
-    return [heard(data / "audio" / corpus / file) for file in rows["file"]], np.array([label(name) for name in rows["emotion"]])
+def unheard(modality: Modality, voices: Sequence[str]) -> dict[str, Modality]:
+    """For each voice that some of mini/audio's networks did not hear in training, a component of those alone."""
+    import torch
 
+    record = json.loads((Path(affectkit_mini.__file__).parent / "weights" / "audio.json").read_text(encoding="utf-8"))
+    if "validation_voices" in record:
+        return {voice: modality for voice in voices if voice in record["validation_voices"]}
+    from affectkit_mini.trainings.voices import FOLDS, place
 
-def _folder_of_mini() -> Path:
-    import affectkit_mini
-
-    return Path(affectkit_mini.__file__).parent
+    parts = []
+    for fold in range(FOLDS):
+        parts.append(type(modality)(replace(modality.options, left_out=fold)))
+        parts[-1].load(torch.device("cpu"), torch.float32)
+    return {voice: parts[place(voice)[0]] for voice in voices}
 
 
 def heard(path: Path) -> np.ndarray:
@@ -177,16 +179,22 @@ def heard(path: Path) -> np.ndarray:
 
 
 def sound(modality: Modality, data: Path, most: int) -> Iterator[tuple[str, ...]]:
-    """mini/audio on files of other kinds, decoded as in a run."""
+    """mini/audio on files of other kinds, decoded as in a run; every voice by networks that did not hear it in training."""
     with tempfile.TemporaryDirectory() as folder:
         for corpus, title in (("ravdess", "RAVDESS"), ("nemo", "nEMO")):
-            speech, truth = read_speech(data, corpus, most)
+            rows = pd.read_csv(data / "audio" / corpus / "labels.csv")
+            rows["voice"] = f"{corpus} " + rows["actor" if corpus == "ravdess" else "speaker"].astype(str)
+            listeners = unheard(modality, sorted(set(rows["voice"])))
+            rows = rows[rows["voice"].isin(listeners)]
+            rows = rows.iloc[sample(len(rows), min(most, SPOKEN))]
+            speech, truth = [heard(data / "audio" / corpus / file) for file in rows["file"]], np.array([label(e) for e in rows["emotion"]])
             for name, change in SOUNDS.items():
-                clips = []
-                for samples in speech:
-                    path = make_wav(Path(folder) / "sound.wav", *change(samples))
-                    clips.append(Clip(MEDIA, WINDOW, audio=heard(path)))
-                yield Answers(read(modality, clips), truth).row(f"mini/audio, {title} voices not trained on", name)
+                clips = [Clip(MEDIA, WINDOW, audio=heard(make_wav(Path(folder) / "sound.wav", *change(samples)))) for samples in speech]
+                values = np.full((len(clips), len(BASIC7)), np.nan)
+                for listener in dict.fromkeys(listeners.values()):
+                    mine = np.flatnonzero([listeners[voice] is listener for voice in rows["voice"]])
+                    values[mine] = read(listener, [clips[place] for place in mine])
+                yield Answers(values, truth).row(f"mini/audio, {title} voices not trained on", name)
 
 
 def words(kind: str, texts: Sequence[str]) -> list[Clip]:
@@ -308,7 +316,7 @@ COMPONENTS = {"faces": "face_static", "motion": "face_dynamic", "sound": "audio"
 
 
 def main() -> None:
-    """Prints the table, line by line where it is Markdown."""
+    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=1000, help="rows per part, at most (default: 1000)")
@@ -322,13 +330,16 @@ def main() -> None:
 
     registry = plugins.load()
     lines: list[tuple[str, ...]] = []
+    used: dict[str, str] = {}
     for part in chosen:
         if part == "photos":
             lines += photos(given.data)
             continue
-        modality = registry.get(f"mini/{COMPONENTS[part]}", "modality").cls()
+        modality = cast(Modality, registry.get(f"mini/{COMPONENTS[part]}", "modality").cls())
+        used |= {checkpoint.uri.rpartition("/")[2]: str(checkpoint.sha256)[:8] for checkpoint in modality.checkpoints.values()}
         modality.load(torch.device("cpu"), torch.float32)
         lines += READERS[part](modality, given.data, given.rows)
+    print(f"Weights, by the first digits of their sha256: {', '.join(f'{name} {digits}' for name, digits in used.items())}.\n")
     if given.markdown:
         print("\n".join(f"| {' | '.join(line)} |" for line in (HEADINGS, ("---",) * len(HEADINGS), *lines)))
         return

