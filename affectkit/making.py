@@ -128,7 +128,7 @@ def _write(
     """Rounds the weights as they are stored, fits what is fitted on the calibration part, measures, and writes."""
     import torch
 
-    from affectkit.checkpoints import sha256
+    from affectkit.checkpoints import load_tensors, sha256
     from affectkit.training_rows import logits_of
 
     tensors = {name: _stored(value, plan.store) for name, value in trained.network.state_dict().items()}
@@ -149,7 +149,7 @@ def _write(
         "title": about.title,
         "sha256": sha256(path),
         "bytes": path.stat().st_size,
-        "parameters": sum(value.numel() for value in tensors.values()),
+        "parameters": sum(value.numel() for value in load_tensors(path).values()),
         "label_set": training.labels.name,
         "labels": list(training.labels.labels),
         "what": about.what,

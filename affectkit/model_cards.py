@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from affectkit.checkpoints import readable
+from affectkit.fitting import COLDEST, HOTTEST
 
 
 def card(record: Mapping[str, Any]) -> str:
@@ -49,6 +50,11 @@ def card(record: Mapping[str, Any]) -> str:
             f"it takes the calibration error from {number(calibration['ece_before'])} to {number(calibration['ece_after'])}.",
             "",
         ]
+        if not COLDEST * 1.01 < record["temperature"] < HOTTEST / 1.01:
+            lines += [
+                "**This temperature is at the end of what was looked at: the calibration part is too small, or all of it right or wrong.**",
+                "",
+            ]
     return "\n".join([*lines, "## Limits", "", record["limits"], ""])
 
 

@@ -118,9 +118,9 @@ class _OfRuns(Training):
         parts = {"validation": whole.take(np.flatnonzero(held))}
         return parts | ({"train": whole.take(np.flatnonzero(~held))} if self.learns else {})
 
-    def _about(self, title: str, what: str, runs: int) -> About:
+    def _about(self, title: str, what: str, runs: int, licence: str | None = None) -> About:
         data = f"windows of {runs} run{'s' * (runs != 1)} of affectkit, with the labels of {Path(self.options.labels).name} ({self.labels.name})"
-        return About(title, what, data, self.options.licence, LIMITS)
+        return About(title, what, data, licence or self.options.licence, LIMITS)
 
 
 class EmbeddingTraining(_OfRuns):
@@ -293,7 +293,9 @@ class MHPFTraining(_OfRuns):
 
         model = MHPF(len(self._sources), len(BASIC8))
         model.load_state_dict({name.removeprefix("fusion."): value.float() for name, value in tensors.items()})
-        save_mhpf(path, model, self._sources, BASIC8, {"licence": header["licence"], "source": self.about().data})
+        about = self.about()
+        record = {"licence": about.licence, "source": about.data} | ({} if about.commercial is None else {"commercial": about.commercial})
+        save_mhpf(path, model, self._sources, BASIC8, record)
 
 
 class TemperatureTraining(_OfRuns):
@@ -344,6 +346,7 @@ class TemperatureTraining(_OfRuns):
             f"{self.options.source} with another temperature",
             f"The weights of {self.options.weights.name} as they are, with a temperature that fits labelled runs; the one below divides the one before.",
             len(_seen(self._found).runs),
+            self._header().get("licence"),
         )
 
     def write(self, path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:

@@ -70,7 +70,8 @@ def _show(made: Made) -> None:
     record = made.record
     for name, found in record["validation"].items():
         if name in ("calibration", "further"):
-            click.echo(f"{name}: " + "  ".join(f"{key} {value:.4f}" for key, value in found.items()))
+            fitted = f"temperature {record['temperature']:.3f}  " if name == "calibration" else ""
+            click.echo(f"{name}: {fitted}" + "  ".join(f"{key} {value:.4f}" for key, value in found.items()))
             continue
         told = {key: score for key, score in found.items() if "/" not in key and not key.endswith("_all")}
         click.echo(f"validation {name}: " + "  ".join(f"{key} {_text(score)}" for key, score in told.items()))
