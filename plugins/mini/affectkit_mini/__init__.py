@@ -28,11 +28,12 @@ def affectkit_recipes() -> Iterable[Path]:
 def affectkit_trainings() -> Iterable[type[Training]]:
     """How the weights of this package are made."""
     from affectkit_mini.trainings.faces import FaceTraining
+    from affectkit_mini.trainings.fusion import PairingTraining
     from affectkit_mini.trainings.language import SceneTraining, TextTraining
     from affectkit_mini.trainings.sequences import SequenceTraining
     from affectkit_mini.trainings.voices import VoiceTraining
 
-    return [FaceTraining, SequenceTraining, VoiceTraining, SceneTraining, TextTraining]
+    return [FaceTraining, SequenceTraining, VoiceTraining, SceneTraining, TextTraining, PairingTraining]
 
 
 @hookimpl

@@ -28,7 +28,7 @@ def made(cls: type[Training]) -> Training:
 def test_a_recipe_for_every_training_with_the_name_of_its_weights() -> None:
     registry = plugins.load(only=["mini"])
     found = {recipe.path.stem: Plan.load(recipe.path) for recipe in registry.plugin("mini").training_recipes}
-    assert {plan.training for plan in found.values()} == {f"mini/{cls.name}" for cls in TRAININGS}
+    assert {f"mini/{cls.name}" for cls in TRAININGS} <= {plan.training for plan in found.values()}
     assert all(plan.name == stem and plan.training == f"mini/{stem}_training" for stem, plan in found.items())
 
 
