@@ -30,10 +30,11 @@ def affectkit_trainings() -> Iterable[type[Training]]:
     from affectkit_mini.trainings.faces import FaceTraining
     from affectkit_mini.trainings.fusion import PairingTraining
     from affectkit_mini.trainings.language import SceneTraining, TextTraining
+    from affectkit_mini.trainings.prototypes import PrototypeTraining
     from affectkit_mini.trainings.sequences import SequenceTraining
     from affectkit_mini.trainings.voices import VoiceTraining
 
-    return [FaceTraining, SequenceTraining, VoiceTraining, SceneTraining, TextTraining, PairingTraining]
+    return [FaceTraining, SequenceTraining, VoiceTraining, SceneTraining, TextTraining, PairingTraining, PrototypeTraining]
 
 
 @hookimpl

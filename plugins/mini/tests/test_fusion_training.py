@@ -1,6 +1,8 @@
-"""The pairings of which the weights of the fusion are made."""
+"""The pairings of which the weights of the fusion are made, and the prototypes of core/pfsa."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from affectkit_mini.trainings.fusion import PRESENT, SOURCES, PairingTraining, S
 
 from affectkit.api import BASIC7, BASIC8, Part
 from affectkit.builtin.fusion import load_mhpf
+from affectkit.builtin.pfsa import load_pfsa
 from affectkit.making import make
 from affectkit.options import build
 from affectkit.training_recipes import Plan
@@ -46,7 +49,7 @@ def _rows(part: Said) -> tuple[np.ndarray, np.ndarray]:
     return part.rows[:, 0].astype(np.float32), part.truth
 
 
-def test_the_better_source_gets_more_weight(said: dict[str, Said], tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_better_source_gets_more_weight(said: dict[str, Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PairingTraining, "_faces", lambda self, data: said["face"])
     monkeypatch.setattr(PairingTraining, "_others", lambda self, data, name: said[name])
     from affectkit import plugins
@@ -62,6 +65,19 @@ def test_the_better_source_gets_more_weight(said: dict[str, Said], tmp_path, mon
     assert weights[0] > weights[2] > weights[4]
     further = made.record["validation"]["further"]
     assert made.record["validation"]["all"]["macro_f1"]["value"] > further["macro_f1 of the mean"]
+
+
+def test_prototypes_are_read_by_pfsa(shared_data: Path, tmp_path: Path) -> None:
+    from affectkit import plugins
+
+    plan = build(
+        Plan, {"training": "mini/pfsa_training", "name": "pfsa", "data": str(shared_data), "options": {"pictures": 30}, "store": "fp32"}
+    )
+    made = make(plan, plugins.load(only=["mini"]), tmp_path, device="cpu", limit=150)
+    found = load_pfsa(made.files[0])
+    assert (tuple(found.prototypes.shape), found.embedding) == ((6, 128), "mini/face_static:face")
+    assert made.record["validation"]["all"]["uar"]["value"] > 0.4  # 1/6 by chance
+    assert "150 rows" in made.files[2].read_text()
 
 
 def test_two_parts_as_one() -> None:
