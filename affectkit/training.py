@@ -7,6 +7,7 @@ functions, which ``torch.load`` refuses to read since 2.6.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import os
@@ -142,7 +143,7 @@ class _Course(Hook):
     def __init__(self, training: Training, plan: Plan, parts: Mapping[str, Part], order: Order, work: Path, report: Report) -> None:
         self.training, self.plan, self.parts, self.order, self.report = training, plan, parts, order, report
         self.path = work / "state.pt"
-        self.digest = f"{training.id} {plan.digest()}"
+        self.digest = f"{training.id} {plan.digest()} {_rows_digest(parts)}"
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] | None = None
         self.average: dict[str, Tensor] = {}
@@ -283,7 +284,9 @@ class _Course(Hook):
         except Exception as error:  # torch raises what it finds in a damaged archive
             raise StoreError(f"{self.path} cannot be read ({type(error).__name__}); delete it to train from the beginning") from error
         if state["digest"] != self.digest:
-            raise UsageError(f"{self.path} is of another recipe; give another --out, or --restart to train from the beginning")
+            raise UsageError(
+                f"{self.path} is of another recipe or of other rows; give another --out, or --restart to train from the beginning"
+            )
         if state["world"] != dist.get_world_size():
             raise UsageError(
                 f"{self.path} is of a training in {state['world']} processes, these are {dist.get_world_size()}; start as many, or give --restart"
@@ -317,6 +320,14 @@ def clock(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def _rows_digest(parts: Mapping[str, Part]) -> str:
+    """sha256 of what is known of all rows: their truth and groups."""
+    found = hashlib.sha256()
+    for name, part in parts.items():
+        found.update(name.encode() + np.ascontiguousarray(part.truth).tobytes() + "\0".join(map(str, part.groups)).encode())
+    return found.hexdigest()
 
 
 def _network(runner: Runner) -> nn.Module:

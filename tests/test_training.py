@@ -88,6 +88,19 @@ def test_a_training_that_was_killed_goes_on_to_the_same_weights(registry: plugin
     assert record["validation"] == json.loads(whole.files[1].read_text())["validation"]
 
 
+def test_ctrl_c_says_what_to_do(tmp_path: Path) -> None:
+    write(tmp_path / "points.yaml", options={"slow": 0.05})
+    process = run(["train", "points.yaml", "--out", "out", "--device", "cpu"], tmp_path)
+    assert process.stdout is not None
+    while "epoch 1/4" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    told = process.communicate()[0]
+    assert process.returncode == 130, told
+    assert "Stopped by Ctrl-C. The same command goes on with what was learned." in told
+    assert (tmp_path / "out" / "points.training" / "state.pt").exists()
+
+
 def test_workers_do_not_change_the_weights(registry: plugins.Registry, tmp_path: Path) -> None:
     alone = make(plan_of(), registry, tmp_path / "alone", device="cpu")
     helped = make(plan_of(workers=2), registry, tmp_path / "helped", device="cpu")
@@ -140,8 +153,10 @@ def test_training_again_measures_again_and_restart_forgets(registry: plugins.Reg
     again = make(plan_of(epochs=1), registry, tmp_path, device="cpu", report=lines.append)
     assert lines[-1] == "was trained before"
     assert first.record["sha256"] == again.record["sha256"]
-    with pytest.raises(UsageError, match=r"state.pt is of another recipe; give another --out, or --restart"):
+    with pytest.raises(UsageError, match=r"state.pt is of another recipe or of other rows; give another --out, or --restart"):
         make(plan_of(epochs=2), registry, tmp_path, device="cpu")
+    with pytest.raises(UsageError, match=r"state.pt is of another recipe or of other rows; give another --out, or --restart"):
+        make(plan_of(epochs=1), registry, tmp_path, device="cpu", limit=40)
     assert make(plan_of(epochs=2), registry, tmp_path, device="cpu", restart=True).record["epochs_made"] == 2
 
 

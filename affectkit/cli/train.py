@@ -43,14 +43,11 @@ def train(
     from affectkit.training_recipes import Plan
 
     plan = Plan.load(recipe, find=plugins.registry.training_recipe, overrides=overrides, data=data)
-    made = make(
-        plan,
-        plugins.registry,
-        out,
-        command=_command(recipe, overrides, given["limit"]),
-        report=lambda line: click.echo(line, err=as_json),
-        **given,
-    )
+    command = _command(recipe, overrides, given["limit"])
+    try:
+        made = make(plan, plugins.registry, out, command=command, report=lambda line: click.echo(line, err=as_json), **given)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("Stopped by Ctrl-C. The same command goes on with what was learned.") from None
     if not made.files:  # another process writes
         return
     if as_json:
