@@ -13,6 +13,7 @@ from affectkit.testing.contracts import (
     Outcome,
     ProviderContract,
     SubmitterContract,
+    TrainingContract,
     examine,
 )
 from affectkit.testing.subjects import ContractError, Unchecked
@@ -26,6 +27,7 @@ __all__ = [
     "Outcome",
     "ProviderContract",
     "SubmitterContract",
+    "TrainingContract",
     "Unchecked",
     "examine",
 ]

@@ -276,3 +276,10 @@ class SubmitterContract(Contract):
     """The contract of submitters; derive a test class from it and name the component."""
 
     kind = "submitter"
+
+
+@_with_tests
+class TrainingContract(Contract):
+    """The contract of trainings; derive a test class from it and name the component. Nothing is trained."""
+
+    kind = "training"
