@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,18 @@ MENTIONED7 = LabelSet("mentioned7", BASIC7.labels, kind="multilabel")
 """Emotions that a text mentions or shows, each with a probability of its own: GoEmotions in the Ekman grouping."""
 
 _WORD = re.compile(r"\w*[^\W\d_]\w*")  # at least one letter
+_TERM = re.compile(r"\b\w\w+\b")
 _MARKUP = re.compile(r"</?[A-Za-z][^<>]{0,40}>|\{\\[^{}]*\}")  # tags of subtitle files
 
 
 def clean(text: str) -> str:
     """Words without the tags of subtitle files and without extra white space."""
     return " ".join(_MARKUP.sub(" ", text).split())
+
+
+def terms(text: str) -> list[int]:
+    """Numbers that stand for the words of two letters and more, small or capital: their checksums, which are the same everywhere."""
+    return [zlib.crc32(word.encode()) for word in _TERM.findall(text.lower())]
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,8 @@ class _Language(Modality):
         """Logits (B, 7) and embeddings (B, D), float32."""
         mask = batch["ids_mask"]
         states, embedding = self._sentences(batch["ids"], mask)
-        logits, found = self._head(states, mask, embedding)
+        further = (batch["terms"],) if "terms" in batch else ()
+        logits, found = self._head(states, mask, embedding, *further)
         return logits.float(), found.float()
 
 
@@ -124,9 +132,10 @@ class TextEmotion(_Language):
 
 
 class SceneEmotion(_Language):
-    """Emotions of a window's description: a head over all-MiniLM-L6-v2, trained on descriptions of film clips (AFEW).
+    """Emotions of a window's description: a linear layer over all-MiniLM-L6-v2 and the words, trained on descriptions of film clips (AFEW).
 
-    It reads what a vision-language model, a person or a CSV says about the picture. English. Embedding ``scene``. Quality: ``words``.
+    It reads what a vision-language model, a person or a CSV says about the picture. English. Embedding ``scene``: that of the sentence model.
+    Quality: ``words``.
     """
 
     name = "scene"
@@ -140,6 +149,15 @@ class SceneEmotion(_Language):
         from affectkit_mini.networks import DescriptionHead
 
         return DescriptionHead()
+
+    def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:
+        import torch
+
+        row = super().preprocess(clip)
+        if row is None:
+            return None
+        found = terms(clean(str(clip.inputs[self.kind].data["text"])))
+        return {**row, "terms": torch.tensor(found or [0])}
 
     def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
         logits, embedding = self._read(batch)

@@ -6,6 +6,8 @@ probabilities are made by the components.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -188,103 +190,130 @@ class SentenceHead(nn.Module):
         return self.classify(self.dropout(joined)), joined
 
 
-AUDIO_WIDTHS = (24, 32, 48, 80, 128)
-AUDIO_EMBEDDING = 128
+class VoiceNet(nn.Module):
+    """Small networks side by side over the numbers of a voice, two hidden layers each.
 
+    Each may leave out a part of the voices in training, so that those can be measured by members that did not hear them.
 
-class _SoundBlock(nn.Module):
-    """A residual block that keeps padded frames at zero, so that a clip's length does not matter to its neighbours."""
+    Args:
+        folds: parts into which the voices are cut.
+        each: members that leave out the same part.
+        inputs: numbers of a voice.
+        hidden: width of the hidden layers.
+        classes: logits that it gives.
 
-    def __init__(self, inputs: int, outputs: int, stride: tuple[int, int]) -> None:
-        super().__init__()
-        self.stride = stride[0]
-        self.first = nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs))
-        self.second = _conv(outputs, outputs)
-        self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-
-    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, inputs, T, F) and mask (B, 1, T, 1) float to the same, shorter by the stride."""
-        reached = mask[:, :, :: self.stride]
-        y = functional.relu(self.first(x)) * reached
-        return functional.relu(self.second(y) + self.shortcut(x)) * reached, reached
-
-
-class AudioNet(nn.Module):
-    """A convolutional network over log-mel frames with attentive statistics pooling.
-
-    The pooling is that of Okabe et al. 2018 (https://arxiv.org/abs/1803.10963): frames are weighed by a small network, and
-    their weighted mean and deviation are joined.
+    Attributes:
+        fold: (M,) int64, the part that a member leaves out.
     """
 
-    def __init__(self, classes: int = 7, dropout: float = 0.3) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, AUDIO_WIDTHS[0], 5, (2, 2), 2, bias=False), nn.BatchNorm2d(AUDIO_WIDTHS[0]))
-        strides = ((1, 2), (2, 2), (1, 2), (2, 2))
-        self.blocks = nn.ModuleList(
-            _SoundBlock(inputs, outputs, stride) for inputs, outputs, stride in zip(AUDIO_WIDTHS, AUDIO_WIDTHS[1:], strides, strict=False)
-        )
-        width = AUDIO_WIDTHS[-1] * 2  # 64 bands become 2
-        self.weigh = nn.Sequential(nn.Linear(width, 64), nn.Tanh(), nn.Linear(64, 1))
-        self.dropout = nn.Dropout(dropout)
-        self.project = nn.Linear(2 * width, AUDIO_EMBEDDING)
-        self.classify = nn.Linear(AUDIO_EMBEDDING, classes)
+    fold: Tensor
 
-    def forward(self, mel: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Classify sounds.
+    def __init__(self, folds: int = 5, each: int = 2, inputs: int = 310, hidden: int = 128, classes: int = 7, dropout: float = 0.5) -> None:
+        super().__init__()
+        members = folds * each
+        self.dropout = dropout
+        widths = (inputs, hidden, hidden, classes)
+        self.register_buffer("fold", torch.arange(members) % folds)
+        self.standard = nn.BatchNorm1d(members * inputs, affine=False, momentum=0.01)
+        self.weights = nn.ParameterList(
+            nn.Parameter((torch.rand(members, width, after) * 2 - 1) / width**0.5) for width, after in pairwise(widths)
+        )
+        self.bias = nn.Parameter(torch.zeros(members, 1, classes))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(members * hidden) for _ in range(2))
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """(M, B, 310) with zero mean and unit variance over the rows of training, within 4."""
+        return _side_by_side(self.standard, features.nan_to_num()).clamp(-4, 4)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (M, B, C) of standardised features (M, B, 310), a member each."""
+        x = functional.dropout(features, self.dropout / 3, self.training)
+        for weight, norm in zip(self.weights, self.norms, strict=False):
+            x = functional.dropout(functional.silu(_side_by_side(norm, torch.bmm(x, weight))), self.dropout, self.training)
+        return torch.bmm(x, self.weights[-1]) + self.bias
+
+    def forward(self, features: Tensor, left_out: int | Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Classify voices.
 
         Args:
-            mel: (B, T, 64) float, normalised decibels, zeros where padded.
-            mask: (B, T) bool, True where there is sound to read.
+            features: (B, 310) float, as ``voice.describe`` gives them.
+            left_out: part, or (B,) int64 part of each row, that a member must have left out to be asked; ``None`` asks all.
 
         Returns:
-            Logits (B, C) and embeddings (B, 128).
+            Mean log-probabilities of the members (B, C), which a softmax makes a distribution, and the standardised features (B, 310).
         """
-        keep = mask[:, None, :, None].to(mel.dtype)
-        reached = keep[:, :, ::2]
-        x = functional.relu(self.stem(mel[:, None] * keep)) * reached
-        for block in self.blocks:
-            x, reached = block(x, reached)
-        frames = x.transpose(1, 2).flatten(2).float()  # (B, T / 8, 256), sums in single precision
-        weights = self.weigh(frames).float().masked_fill(reached[:, 0] == 0, -torch.inf).softmax(1)
-        mean = (weights * frames).sum(1)
-        deviation = ((weights * (frames - mean[:, None]).square()).sum(1) + 1e-2).sqrt()
-        embedding = functional.silu(self.project(self.dropout(torch.cat([mean, deviation], 1))))
-        return self.classify(self.dropout(embedding)), embedding
+        standard = self.standardise(features.expand(len(self.fold), -1, -1))
+        said = self.classify(standard).float().log_softmax(2)
+        if left_out is None:
+            return said.mean(0), standard.mean(0)
+        asked = (self.fold[:, None] == left_out).float()[..., None]
+        return (said * asked).sum(0) / asked.sum(0), standard.mean(0)
+
+
+def _side_by_side(norm: nn.Module, x: Tensor) -> Tensor:
+    """A norm over the rows of (M, B, D), with statistics of its own for each of the M times D columns."""
+    found: Tensor = norm(x.transpose(0, 1).flatten(1))
+    return found.unflatten(1, (len(x), -1)).transpose(0, 1)
+
+
+DENSE_SCALE, WORDS_SCALE = 0.1, 6.0  # how far a common pull to zero lets each part go
+FULL = 30.0  # length of the tf-idf of an ordinary description, of a hundred words
 
 
 class DescriptionHead(nn.Module):
-    """Reads a description as a whole: the mean of its token states and its sentence embedding, two layers over both.
+    """Reads a description as a whole: one linear layer over what the sentence model makes of it and over its words.
+
+    The mean token states and the sentence embedding are standardised; words count by tf-idf: (1 + ln count) times a word's rarity, to
+    unit length. A text much shorter than those of training is left short: its few words say less.
 
     Args:
+        terms: words that are known.
         states: width of the token states.
         embedding: width of the sentence embedding.
-        hidden: width of the first layer.
         classes: logits that it gives.
+
+    Attributes:
+        known: (V,) int64 hashes of the known words, rising.
+        rarity: (V,) float, inverse document frequencies.
     """
 
-    def __init__(self, states: int = 768, embedding: int = 384, hidden: int = 64, classes: int = 7, dropout: float = 0.5) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(states)
-        self.dropout = nn.Dropout(dropout)
-        self.join = nn.Linear(states + embedding, hidden)
-        self.classify = nn.Linear(hidden, classes)
+    known: Tensor
+    rarity: Tensor
 
-    def forward(self, states: Tensor, mask: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
+    def __init__(self, terms: int = 2048, states: int = 768, embedding: int = 384, classes: int = 7) -> None:
+        super().__init__()
+        self.register_buffer("known", torch.arange(1, terms + 1))
+        self.register_buffer("rarity", torch.ones(terms))
+        self.standard = nn.BatchNorm1d(states + embedding, affine=False, momentum=0.01)
+        self.dense = nn.Parameter(torch.zeros(states + embedding, classes))
+        self.words = nn.Parameter(torch.zeros(terms, classes))
+        self.bias = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, states: Tensor, mask: Tensor, embedding: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
         """Classify descriptions.
 
         Args:
             states: (B, T, 768) float token states.
             mask: (B, T) bool, True where there is a token.
             embedding: (B, 384) float, unit length.
+            terms: (B, W) int64 hashes of words, 0 where there is none.
 
         Returns:
-            Logits (B, C) and embeddings (B, hidden).
+            Logits (B, C) and the sentence embeddings (B, 384).
         """
         real = mask[..., None].to(states.dtype)
-        return self.read((states * real).sum(1) / real.sum(1).clamp_min(1), embedding)
+        return self.read((states * real).sum(1) / real.sum(1).clamp_min(1), embedding, terms), embedding
 
-    def read(self, mean: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """The same from the mean token state (B, 768)."""
-        scale = embedding.shape[1] ** 0.5  # unit length to unit variance
-        joined = functional.gelu(self.join(self.dropout(torch.cat([self.norm(mean), embedding * scale], 1))))
-        return self.classify(self.dropout(joined)), joined
+    def read(self, mean: Tensor, embedding: Tensor, terms: Tensor) -> Tensor:
+        """Logits (B, C) from the mean token state (B, 768)."""
+        halves = [functional.layer_norm(half, half.shape[1:]) for half in mean.float().chunk(2, dim=1)]
+        whole = self.standard(torch.cat([*halves, embedding.float()], 1))
+        return DENSE_SCALE * whole @ self.dense + WORDS_SCALE * self.count(terms) @ self.words + self.bias
+
+    def count(self, terms: Tensor) -> Tensor:
+        """tf-idf (B, V) of words (B, W)."""
+        place = torch.searchsorted(self.known, terms).clamp_max(len(self.known) - 1)
+        found = (self.known[place] == terms).float()
+        counts = torch.zeros(len(terms), len(self.known), device=terms.device).scatter_add_(1, place, found)
+        weighed = torch.where(counts > 0, 1 + counts.clamp_min(1).log(), 0.0) * self.rarity
+        return weighed / weighed.norm(dim=1, keepdim=True).clamp_min(FULL)

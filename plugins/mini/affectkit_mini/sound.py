@@ -77,23 +77,3 @@ def sounding(levels: Tensor) -> Tensor:
     """Which frames hold sound: (T,) bool of mel levels (T, 64) in dB."""
     loudness = levels.amax(1)
     return (loudness >= loudness.max() - RANGE_DB) & (loudness >= LEAST_DB)
-
-
-def normalise(levels: Tensor, active: Tensor) -> Tensor:
-    """Levels without the recording's own loudness and microphone colour.
-
-    The mean of every band over the sounding frames is taken away by half (all of it would take the voice away too), the rest of the
-    clip's mean level wholly, and the result is divided by the spread of the sounding frames.
-
-    Args:
-        levels: (T, 64) float32 in dB.
-        active: (T,) bool, at least one True.
-
-    Returns:
-        (T, 64) float32, about zero mean and unit variance over sounding frames, not below -4.
-    """
-    heard = levels[active]
-    colour = heard.mean(0)
-    centre = 0.5 * (colour + colour.mean())
-    spread = (heard - centre).square().mean().sqrt().clamp_min(1.0)
-    return ((levels - centre) / spread).clamp_min(-4.0)

@@ -11,10 +11,10 @@ import librosa
 import numpy as np
 import pytest
 import torch
-from affectkit_mini import sound
-from affectkit_mini.audio import AudioEmotion
+from affectkit_mini import sound, voice
+from affectkit_mini.audio import AudioEmotion, AudioOptions
 
-from affectkit.api import BASIC7
+from affectkit.api import BASIC7, UsageError
 
 from .conftest import predict, sound_clip
 
@@ -94,6 +94,52 @@ def test_mel_power_of_a_batch_equals_one_by_one():
     torch.testing.assert_close(sound.mel_power(samples)[1], sound.mel_power(samples[1]))
 
 
+def test_cepstrum_equals_librosa():
+    levels = sound.decibels(sound.mel_power(torch.from_numpy(sound_clip(1.0).audio)))
+    theirs = librosa.feature.mfcc(S=levels.numpy().T, n_mfcc=15, dct_type=2, norm="ortho").T
+    np.testing.assert_allclose((levels @ voice._cosines(64, 15).T).numpy(), theirs, atol=1e-3)
+
+
+@pytest.mark.parametrize("hertz", [80.0, 130.0, 220.0, 440.0])
+def test_pitch_of_a_tone(hertz):
+    time = np.arange(16000) / 16000
+    tone = sum(np.sin(2 * np.pi * hertz * number * time) / number for number in range(1, 8)) * 0.1
+    found, strength = voice.pitch(torch.from_numpy(tone.astype(np.float32)))
+    assert len(found) == 101
+    np.testing.assert_allclose(found[5:-5].numpy(), 12 * np.log2(hertz / 55), atol=0.1)
+    assert strength[5:-5].min() > 0.9
+
+
+@pytest.mark.parametrize("file", ["03-01-05-02-01-01-17.ogg", "03-01-02-01-01-01-18.ogg"])
+def test_pitch_of_speech_is_that_of_librosa(file, shared_data: Path):
+    samples, _ = librosa.load(shared_data / "audio" / "ravdess" / file, sr=sound.RATE)
+    found, strength = voice.pitch(torch.from_numpy(samples))
+    limits = {"fmin": voice.LOWEST_PITCH, "fmax": voice.HIGHEST_PITCH}
+    theirs, voiced, _ = librosa.pyin(samples, sr=sound.RATE, frame_length=1024, hop_length=sound.HOP, **limits)
+    loud = librosa.power_to_db(librosa.feature.rms(y=samples, frame_length=voice.FRAME, hop_length=sound.HOP)[0] ** 2)
+    both = voiced & (strength.numpy() > voice.VOICED) & (loud > loud.max() - voice.VOICED_DB)
+    assert both.sum() > 40
+    apart = np.abs(found.numpy()[both] - 12 * np.log2(theirs[both] / voice.PITCH_FROM))  # semitones
+    assert np.median(apart) < 0.1
+    assert np.mean(apart < 0.5) > 0.9
+
+
+def test_the_recording_does_not_matter():
+    """Its level, its offset and the silence around the voice."""
+    samples = torch.from_numpy(sound_clip(2.0).audio)
+    numbers = voice.describe(samples)
+    assert numbers.shape == (voice.NUMBERS,)
+    assert torch.isfinite(numbers).all()
+    torch.testing.assert_close(voice.describe(samples * 0.5), numbers, atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(voice.describe(samples + 0.1), numbers, atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(voice.describe(samples, sound.mel_power(samples - samples.mean())), numbers)
+
+
+@pytest.mark.parametrize("count", [200, 3000, 16000 * 60])
+def test_short_and_long_sounds_are_described(count):
+    assert torch.isfinite(voice.describe(torch.from_numpy(np.resize(sound_clip(1.0).audio, count)))).all()
+
+
 @pytest.mark.parametrize("samples", [np.zeros(64000), np.zeros(0), np.full(32000, 1e-7)], ids=["silence", "empty", "dither"])
 def test_silence_is_no_evidence(samples, loaded):
     clip = replace(sound_clip(), audio=samples.astype(np.float32))
@@ -126,13 +172,30 @@ def test_damaged_samples_give_a_distribution(loaded):
     assert torch.isfinite(rows).all()
 
 
-def test_unseen_voices(shared_data: Path, loaded):
-    """Angry and calm speech of an actor who was kept out of training: a look, not a measurement."""
+@pytest.mark.parametrize("rate", [8000, 22050, 48000])
+def test_other_rates_say_about_the_same(rate, shared_data: Path, loaded):
+    samples, _ = librosa.load(shared_data / "audio/ravdess/03-01-05-02-01-01-17.ogg", sr=sound.RATE)
+    there = librosa.resample(samples, orig_sr=sound.RATE, target_sr=rate)
+    back = librosa.resample(there, orig_sr=rate, target_sr=sound.RATE)
+    rows = predict(loaded(AudioEmotion), *(replace(sound_clip(), audio=audio) for audio in (samples, back))).values[BASIC7]
+    assert rows[0].argmax() == rows[1].argmax()
+
+
+def test_unseen_voices(shared_data: Path):
+    """Angry and calm speech of actors, by the networks that did not hear them: a look, not a measurement."""
     folder = shared_data / "audio" / "ravdess"
     right = 0
     for actor in (17, 18, 19, 20):
+        component = AudioEmotion(AudioOptions(left_out=(actor - 1) // 2 % 5))
+        component.load(torch.device("cpu"), torch.float32)
         for code, label in (("05", "anger"), ("02", "neutral")):
             samples, _ = librosa.load(folder / f"03-01-{code}-02-01-01-{actor:02d}.ogg", sr=sound.RATE)
-            row = predict(loaded(AudioEmotion), replace(sound_clip(), audio=samples)).values[BASIC7][0]
+            row = predict(component, replace(sound_clip(), audio=samples)).values[BASIC7][0]
             right += int(BASIC7.labels[int(row.argmax())] == label)
-    assert right >= 5
+    assert right >= 6
+
+
+def test_a_fifth_that_is_not_there():
+    component = AudioEmotion(AudioOptions(left_out=5))
+    with pytest.raises(UsageError, match="left_out must be from 0 to 4, found 5"):
+        component.load(torch.device("cpu"), torch.float32)

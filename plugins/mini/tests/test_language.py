@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from affectkit_mini import sentences
-from affectkit_mini.language import MENTIONED7, SceneEmotion, TextEmotion, clean
+from affectkit_mini.language import MENTIONED7, SceneEmotion, TextEmotion, clean, terms
+from affectkit_mini.networks import FULL, DescriptionHead
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from affectkit.api import BASIC7, CheckpointError
 
@@ -26,6 +30,9 @@ SEEN = {
     "The woman is smiling broadly, her eyes bright; the mood at the party is cheerful and warm.": "happiness",
     "Tears run down his face as he looks at the grave; his shoulders slump, the mood is one of grief and sorrow.": "sadness",
     "The man is shouting with clenched fists and furrowed brows, his face red with rage.": "anger",
+    "A woman screams in terror and runs away from the monster.": "fear",
+    "He looks disgusted at the rotten food.": "disgust",
+    "Her mouth falls open in surprise.": "surprise",
 }
 
 
@@ -99,3 +106,52 @@ def test_quality_is_the_number_of_words(loaded):
 def test_long_text_is_cut_and_read(loaded):
     row = predict(loaded(TextEmotion), words_clip("I am so happy. " * 500)).values[BASIC7][0]
     assert row.argmax() == BASIC7.index("happiness")
+
+
+def test_words_are_weighed_as_scikit_learn_does(monkeypatch: pytest.MonkeyPatch):
+    words = [
+        "man",
+        "woman",
+        "smiles",
+        "shouts",
+        "dog",
+        "tail",
+        "tears",
+        "grave",
+        "party",
+        "table",
+        "chair",
+        "window",
+        "street",
+        "rain",
+        "coat",
+        "hand",
+        "eyes",
+        "brows",
+        "mouth",
+        "voice",
+    ]
+    texts = [
+        " ".join(words * 2),
+        "The man smiles; the woman smiles, smiles.",
+        "A man shouts. " + " ".join(words),
+        "The dog's tail, a smiling man.",
+        "I",
+    ]
+    reference = TfidfVectorizer(sublinear_tf=True, norm=None).fit(texts[:3])
+    network = DescriptionHead(terms=len(reference.vocabulary_))
+    order = sorted((zlib.crc32(word.encode()), word) for word in reference.vocabulary_)
+    network.known.copy_(torch.tensor([number for number, _ in order]))
+    network.rarity.copy_(torch.tensor([reference.idf_[reference.vocabulary_[word]] for _, word in order]))
+    rows = torch.nn.utils.rnn.pad_sequence([torch.tensor(terms(text) or [0]) for text in texts], batch_first=True)
+    expected = reference.transform(texts).toarray()[:, [reference.vocabulary_[word] for _, word in order]]
+    lengths = np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(network.count(rows).numpy(), expected / np.maximum(lengths, FULL), atol=1e-6)
+    monkeypatch.setattr("affectkit_mini.networks.FULL", 5.0)
+    np.testing.assert_allclose(network.count(rows).numpy(), expected / np.maximum(lengths, 5.0), atol=1e-6)
+    assert lengths.max() > 5.0 > lengths.min()
+
+
+def test_a_description_without_known_words_is_read(loaded):
+    row = predict(loaded(SceneEmotion), words_clip("qwxyz a b", "description")).values[BASIC7][0]
+    assert torch.isfinite(row).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 from affectkit_mini.trainings.faces import FaceTraining
 from affectkit_mini.trainings.language import SceneTraining, TextTraining, distribution
 from affectkit_mini.trainings.sequences import SequenceOptions, SequenceTraining
-from affectkit_mini.trainings.voices import VoiceTraining
+from affectkit_mini.trainings.voices import VoiceOptions, VoiceTraining
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import f1_score
 
 from affectkit import fitting, plugins
@@ -40,7 +42,7 @@ def test_parts_are_apart_and_a_step_works(cls: type[Training], shared_data: Path
     torch.manual_seed(0)
     network = training.network()
     weights = torch.from_numpy(fitting.class_weights(parts["train"].truth, training.labels, 0.5))
-    rows = np.arange(3)
+    rows = np.linspace(0, len(parts["train"]) - 1, 15).astype(np.int64)
     turn = Turn(seed=1, step=5, done=0.1)
     losses = []
     for _ in range(2):
@@ -53,17 +55,67 @@ def test_parts_are_apart_and_a_step_works(cls: type[Training], shared_data: Path
     losses[0].backward()
     assert all(value.grad is not None for value in network.parameters() if value.requires_grad)
     network.eval()
-    held = {name: torch.as_tensor(value) for name, value in parts["validation"].batch(rows, None).items()}
+    held = {name: torch.as_tensor(value) for name, value in parts["validation"].batch(np.arange(3), None).items()}
     with torch.inference_mode():
         assert training.predict(network, held).shape == (3, 7)
 
 
-def test_voices_that_are_measured_are_not_those_of_training(shared_data: Path) -> None:
-    parts = VoiceTraining().parts(shared_data)
-    assert {len(set(part.groups)) for name, part in parts.items() if name != "train"} == {3}
-    assert {f"ravdess {actor}" for actor in range(1, 17)} <= set(parts["train"].groups.tolist())
-    assert parts["train"].chances is not None
-    assert parts["train"].chances.sum() == pytest.approx(1.0)
+def test_voices_are_measured_by_those_who_did_not_hear_them(shared_data: Path) -> None:
+    """What a member learns in a step does not depend on the voices that it leaves out."""
+    training = VoiceTraining()
+    parts = training.parts(shared_data)
+    voices = np.unique(parts["train"].groups)
+    assert len(voices) == 26
+    assert {len(np.unique(parts[name].groups)) for name in ("validation", "calibration")} == {13}
+    rows = np.array([np.flatnonzero(parts["train"].groups == voice)[0] for voice in voices])
+    batch = {name: torch.as_tensor(value) for name, value in parts["train"].batch(rows, None).items()}
+    batch["truth"] = torch.from_numpy(parts["train"].truth[rows])
+    assert sorted(batch["fold"].bincount().tolist()) == [5, 5, 5, 5, 6]
+
+    def learned(features: torch.Tensor) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        network = training.network()
+        training.loss(network, {**batch, "features": features}, torch.ones(7)).backward()
+        return [*(value.grad for value in network.weights), network.standard.running_mean.view(10, -1)]
+
+    left_out = 2
+    other = torch.where((batch["fold"] == left_out)[:, None], batch["features"].flip(1), batch["features"])
+    for before, after in zip(learned(batch["features"]), learned(other), strict=True):
+        same = [torch.equal(*pair) for pair in zip(before, after, strict=True)]
+        assert same == [member % 5 == left_out for member in range(10)]
+    network = training.network().eval()
+    said = network(batch["features"], batch["fold"])[0]
+    for fold in range(5):
+        some = batch["fold"] == fold
+        torch.testing.assert_close(said[some], network(batch["features"][some], fold)[0])
+
+
+def test_words_of_scenes_are_those_of_training(shared_data: Path) -> None:
+    training = SceneTraining()
+    with pytest.raises(UsageError, match=r"call parts\(\) first"):
+        training.network()
+    parts = training.parts(shared_data)
+    network: Any = training.network()
+    reference = TfidfVectorizer(sublinear_tf=True, max_features=2048).fit(training._texts)
+    rarity = dict(zip(network.known.tolist(), network.rarity.tolist(), strict=True))
+    assert network.known.tolist() == sorted(rarity)
+    sure = [word for word in reference.get_feature_names_out() if zlib.crc32(word.encode()) in rarity]
+    assert len(sure) > 1900  # scikit-learn takes those that occur most often, this those that are in most texts
+    for word in sure[::50]:
+        assert rarity[zlib.crc32(word.encode())] == pytest.approx(reference.idf_[reference.vocabulary_[word]], rel=1e-5)
+    assert not set(parts["train"].groups) & set(parts["validation"].groups)
+
+
+def test_numbers_of_sounds_are_kept(tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "features.npy"
+    rows = np.array([5])
+    first = VoiceTraining(VoiceOptions(features=str(path))).parts(shared_data)["train"].batch(rows, None)["features"]
+    monkeypatch.delattr("affectkit_mini.voice.describe")
+    again = VoiceTraining(VoiceOptions(features=str(path))).parts(shared_data)["train"].batch(rows, None)["features"]
+    assert np.array_equal(first, again)
+    np.save(path, np.zeros((1, 2, 3), np.float32))
+    with pytest.raises(UsageError, match=r"has the shape \(1, 2, 3\), expected \(8, 2067, 310\)"):
+        VoiceTraining(VoiceOptions(features=str(path))).parts(shared_data)
 
 
 def test_thresholds_are_the_best_of_the_grid() -> None:

@@ -38,13 +38,6 @@ CARDS = {
         "English comments of Reddit, rated by readers: it reads what a comment shows to others. Spoken words are different; irony, quotes and "
         "negation mislead it, other languages are not understood. Neutral and joy are frequent in the data, and so in what it says.",
     ),
-    "scene": (
-        "mini/scene: the emotion of a scene, from its description",
-        "A head (two layers over the mean token state and the sentence embedding) on the frozen sentence model all-MiniLM-L6-v2, trained on what "
-        "Qwen2.5-VL of three sizes said about film clips, asked in two ways.",
-        "It can be no better than the description: the vision-language models miss small expressions. Films with actors, English descriptions "
-        "of about a hundred words; short or otherwise worded descriptions work less well. The labels are those of film clips, and people disagree about them.",
-    ),
     "mhpf": (
         "Fusion weights for core/mhpf over the five sources of mini",
         "Fitted on pairings, not on clips: predictions of the five sources on their own validation parts (for faces, sequences made from stills), drawn so that all "

@@ -1,63 +1,66 @@
-"""What becomes of sounds in training: other speed, pitch, noise, microphones, missing bands."""
+"""What becomes of sounds in training: other speed, silence cut away, microphones, rooms, noise, levels, missing bands, clipping."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
-from affectkit_mini.sound import decibels, normalise, sounding
+RATE = 16000  # samples per second
+SPEEDS = (1.0, 0.84, 0.92, 1.09, 1.19)  # lengths of the first versions: pitch, formants and tempo change together
+VERSIONS = len(SPEEDS) + 3
+ECHO = RATE // 2  # samples of a room
 
 
-def augment(power: Tensor, random: np.random.Generator, seconds: tuple[float, float] = (1.5, 4.0)) -> Tensor:
-    """A piece of a clip with other speed, pitch, noise, room tone and missing bands.
+def version(samples: np.ndarray, number: int, row: int) -> np.ndarray:
+    """One of the versions of a sound: as it is, at four other speeds, or disturbed in three ways.
 
     Args:
-        power: (T, 64) mel power.
-        random: source of every random number.
-        seconds: shortest and longest piece.
+        samples: (N,) float32 at 16 kHz.
+        number: which one, from 0.
+        row: of the sound in its corpus; with the number it is the seed.
 
     Returns:
-        Normalised decibels (T', 64).
+        (N',) float32.
     """
-    speed, pitch = math.exp(random.uniform(-0.15, 0.15)), math.exp(random.uniform(-0.10, 0.10))
-    length = max(int(len(power) / speed), 30)
-    rows = torch.linspace(-1, 1, length)
-    columns = torch.linspace(-1, 1, 64).add(1).mul(pitch).sub(1).clamp(-1, 1)
-    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], 2)[None]
-    levels = functional.grid_sample(decibels(power)[None, None], grid, padding_mode="border", align_corners=True)[0, 0]
-    wanted = int(100 * random.uniform(*seconds))
-    if len(levels) > wanted:
-        active = torch.nonzero(sounding(levels))[:, 0]
-        centre = int(active[random.integers(len(active))])
-        start = int(np.clip(centre - random.integers(wanted), 0, len(levels) - wanted))
-        levels = levels[start : start + wanted]
-    if random.random() < 0.5:  # noise of a random colour below the voice
-        tilt = torch.linspace(0, random.uniform(-30, 5), 64)
-        loud = levels.amax(1).max() - random.uniform(20, 55)
-        grain = torch.from_numpy(random.exponential(1.0, tuple(levels.shape))).float().clamp_min(1e-3)
-        noise = 10 ** ((loud + tilt) / 10) * grain
-        levels = decibels(10 ** (levels / 10) + noise)
-    if random.random() < 0.5:  # a microphone's colour
-        knots = torch.from_numpy(random.normal(0, 4, 6)).float()
-        levels = levels + functional.interpolate(knots[None, None], size=64, mode="linear", align_corners=True)[0]
-    if random.random() < 0.15:  # a telephone's band
-        levels = levels.clone()
-        levels[:, 44 + int(random.integers(10)) :] = -100.0
-    mel = normalise(levels, sounding(levels))
-    for _ in range(2):
-        width, first = int(random.integers(0, 10)), int(random.integers(0, 64))
-        mel[:, first : first + width] = 0
-        span, begin = int(random.integers(0, max(len(mel) // 8, 1))), int(random.integers(0, len(mel)))
-        mel[begin : begin + span] = 0
-    return mel
+    if number < len(SPEEDS):
+        return _stretch(samples, SPEEDS[number])
+    return disturb(samples, np.random.default_rng([number - len(SPEEDS), row]))
 
 
-def pad(pieces: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Batch (B, T, 64) and mask (B, T) of pieces of different lengths."""
-    batch = torch.nn.utils.rnn.pad_sequence(pieces, batch_first=True)
-    lengths = torch.tensor([len(piece) for piece in pieces])
-    return batch, torch.arange(batch.shape[1]) < lengths[:, None]
+def disturb(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A sound at another speed, cut closely, through another microphone in another room, at another level, in noise, over a telephone, clipped: each perhaps."""
+    samples = _stretch(samples, round(100 * float(np.exp(random.uniform(-0.18, 0.18)))) / 100)
+    if random.random() < 0.6:
+        heard = np.flatnonzero(np.abs(samples) > np.abs(samples).max() * 0.03)
+        margin = int(random.uniform(0.0, 0.3) * RATE)
+        samples = samples[max(heard[0] - margin, 0) : heard[-1] + margin]
+    count = len(samples)
+    spectrum = np.fft.rfft(samples, 1 << int(np.ceil(np.log2(count + ECHO))))
+    hertz = np.linspace(0, 1, len(spectrum))  # as a share of 8 kHz
+    colour = np.interp(hertz**0.5, np.linspace(0, 1, 8), random.normal(0, 3.5, 8)) + random.uniform(-6, 6) * hertz
+    if random.random() < 0.15:
+        colour = colour - 60 * (hertz > random.uniform(0.43, 0.6))
+    spectrum = spectrum * 10 ** (colour / 20)
+    if random.random() < 0.4:
+        fading = random.uniform(0.1, 0.6)  # seconds until an echo is 60 dB lower
+        echo = random.normal(size=ECHO) * np.exp(-6.9 * np.arange(ECHO) / RATE / fading) * random.uniform(0.02, 0.12)
+        echo[0] = 1
+        spectrum = spectrum * np.fft.rfft(echo, (len(spectrum) - 1) * 2)
+    samples = np.fft.irfft(spectrum)[:count]
+    samples = samples / np.abs(samples).max() * random.uniform(0.05, 0.9)
+    if random.random() < 0.7:
+        white = np.fft.rfft(random.normal(size=count))
+        noise = np.fft.irfft(white * np.linspace(1, 0.02, len(white)) ** random.uniform(0, 1.5), count)
+        loud = np.sqrt(np.mean(np.sort(samples**2)[count // 2 :]))
+        samples = samples + noise / noise.std() * loud * 10 ** (-random.uniform(12, 50) / 20)
+    if random.random() < 0.1:
+        samples = np.clip(samples * 3, -1, 1)
+    return samples.astype(np.float32)
+
+
+def _stretch(samples: np.ndarray, length: float) -> np.ndarray:
+    from scipy.signal import resample_poly
+
+    if length == 1.0:
+        return samples.copy()
+    found: np.ndarray = resample_poly(samples, round(length * 100), 100)
+    return found.astype(np.float32)
