@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from affectkit.api import Modality, Training, hookimpl
+from affectkit.api import Modality, Provider, Training, hookimpl
 
 
 @hookimpl
@@ -16,6 +16,14 @@ def affectkit_modalities() -> Iterable[type[Modality]]:
     from affectkit_mini.language import SceneEmotion, TextEmotion
 
     return [FaceStatic, FaceDynamic, AudioEmotion, TextEmotion, SceneEmotion]
+
+
+@hookimpl
+def affectkit_providers() -> Iterable[type[Provider]]:
+    """The detector of faces."""
+    from affectkit_mini.detector import Faces
+
+    return [Faces]
 
 
 @hookimpl

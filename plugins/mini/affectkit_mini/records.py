@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affectkit.api import BASIC7, Checkpoint, CheckpointError
+from affectkit.api import BASIC7, Checkpoint, CheckpointError, LabelSet
 
 if TYPE_CHECKING:
     import torch
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "weights"
 
 
-def checkpoint(name: str) -> Checkpoint:
-    """The checkpoint record of ``weights/NAME.safetensors``, read from ``weights/NAME.json``."""
+def checkpoint(name: str, labels: LabelSet | None = BASIC7) -> Checkpoint:
+    """The checkpoint record of ``weights/NAME.safetensors``, read from ``weights/NAME.json``; ``labels`` are those of its network, if any."""
     record = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     return Checkpoint(
         uri=f"package:affectkit_mini/weights/{name}.safetensors",
         sha256=record["sha256"],
         licence=record["licence"],
         source=f"{record['data']}; {record['command']}",
-        labels=BASIC7,
+        labels=labels,
         commercial=record.get("commercial"),
     )
 

@@ -1,0 +1,193 @@
+"""mini/faces: boxes, scores and five points of the faces of many frames at a time, on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from affectkit.api import CheckpointError, Clip, ConfigError, Evidence, Frames, Needs, Provider
+from affectkit.detections import Detections, iou
+from affectkit_mini.records import checkpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+CELL = 32  # pixels: both sides of what the network sees are multiples of its coarsest cell
+BATCH = 16  # frames of one size that are searched at a time
+AGAIN = 200  # longer side in pixels from which on a picture is searched at half its size as well: the network knows no larger faces
+TINY = 9.0  # pixels of what the network sees: it was not taught to find smaller faces
+CANDIDATES = 300  # boxes of a picture that go into non-maximum suppression, those with the highest scores
+NARROW = 2.0  # pixels of the frame: a box with a shorter side is no face
+
+
+@dataclass(frozen=True)
+class FacesOptions:
+    """Options of mini/faces.
+
+    Attributes:
+        checkpoint: ``default``, or the path of a file that ``train_faces.py`` wrote.
+        score: faces below this score, in [0, 1], are left out.
+        nms: of two boxes that overlap by more than this share, in [0, 1], the one with the lower score is left out.
+        max_side: longer side in pixels that frames are shrunk to before they are searched; larger finds smaller faces and is slower.
+    """
+
+    checkpoint: str = "default"
+    score: float = 0.74
+    nms: float = 0.4
+    max_side: int = 480
+
+    def __post_init__(self) -> None:
+        for name in ("score", "nms"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"mini/faces: {name} must be in [0, 1], found {getattr(self, name)}")
+        if self.max_side < CELL:
+            raise ConfigError(f"mini/faces: max_side must be at least {CELL} pixels, found {self.max_side}")
+
+
+class Faces(Provider):
+    """Boxes, scores and five landmarks of the faces of a frame: right eye, left eye, nose, right and left corner of the mouth.
+
+    Right and left are the person's own. A network without anchors in the manner of Tian et al.: FCOS (ICCV 2019) and Zhou et
+    al.: Objects as points (2019), which learned from the answers of YuNet. A frame is searched at ``max_side`` and again
+    at half of it, until it is small.
+    """
+
+    name = "faces"
+    kind = "faces"
+    scope = "frame"
+    needs = Needs(frames=Frames(count=1))
+    Options = FacesOptions
+    checkpoints: ClassVar = {"default": checkpoint("faces", labels=None)}
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> None:
+        import torch
+
+        from affectkit import checkpoints
+        from affectkit_mini.single_shot import FaceFinder, fold
+
+        path = self.weights()
+        network = FaceFinder()
+        checkpoints.load_strict(network, checkpoints.load_tensors(path), path)
+        self._device = device
+        self._network = fold(network.eval().requires_grad_(False)).to(device, memory_format=torch.channels_last)
+
+    def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
+        """There is none: a detector of random numbers sees no face, and what follows would have nothing to read."""
+        raise CheckpointError(
+            f"{self.id} has no random weights: with random numbers it would find no face, and nothing that reads faces could be tried. "
+            "Its own weights are small and in its package"
+        )
+
+    def provide(self, clips: Sequence[Clip]) -> list[Evidence]:
+        """Boxes (K, 4), scores (K,) and landmarks (K, 5, 2) of each clip's one frame."""
+        found = [Evidence.none("faces", "no picture")] * len(clips)
+        for places in _alike(clips):
+            pictures = np.stack([clips[place].frames[0] for place in places])  # type: ignore[index]  # _alike leaves out those without
+            for place, faces in zip(places, self._search(pictures), strict=True):
+                found[place] = faces.to_evidence()
+        return found
+
+    def _search(self, pictures: np.ndarray) -> list[Detections]:
+        """Faces of pictures (B, H, W, 3) uint8 RGB, in their own pixels."""
+        import torch
+
+        frames = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).to(self._device)
+        sizes = _sizes(*pictures.shape[1:3], self.options.max_side)
+        with torch.inference_mode():
+            answers = [self._scan(frames, size) for size in sizes]
+        faces = []
+        for parts in zip(*answers, strict=True):
+            rows = np.concatenate(parts)
+            rows = rows[np.argsort(-rows[:, 0], kind="stable")]
+            faces.append(_kept(rows, pictures.shape[1:3], self.options.nms))
+        return faces
+
+    def _scan(self, frames: torch.Tensor, size: tuple[int, int]) -> list[np.ndarray]:
+        """What the network says about frames (B, 3, H, W) uint8, shrunk to ``size`` (height, width).
+
+        Returns:
+            Per frame (K, 15) float32: scores, boxes and points in pixels of the frame.
+        """
+        import torch
+        from torch.nn import functional
+
+        from affectkit_mini.single_shot import cells, decode
+
+        height, width = frames.shape[2:]
+        if size != (height, width):
+            if frames.device.type != "cpu":  # only there does torch shrink bytes
+                frames = frames.float()
+            frames = functional.interpolate(frames, size, mode="bilinear", antialias=True)
+        shown = functional.pad(frames.float() / 255, (0, -size[1] % CELL, 0, -size[0] % CELL))
+        answers = self._network(shown.contiguous(memory_format=torch.channels_last))
+        centres, strides = (part.to(self._device) for part in cells(*shown.shape[2:]))
+        scores = answers[..., 0].sigmoid()
+        stretch = torch.tensor([width / size[1], height / size[0]], device=self._device)
+        best, order = scores.topk(min(CANDIDATES, scores.shape[1]), dim=1)
+        found = []
+        for row in range(len(frames)):
+            keep = order[row][best[row] >= self.options.score]
+            boxes, points = decode(answers[row, keep], centres[keep], strides[keep])
+            rows = torch.cat([scores[row, keep, None], boxes * stretch.repeat(2), (points * stretch).flatten(1)], 1)
+            found.append(rows[(boxes[:, 2:] - boxes[:, :2]).prod(1) >= TINY**2].cpu().numpy())
+        return found
+
+
+def _alike(clips: Sequence[Clip]) -> Iterator[list[int]]:
+    """Places of clips whose frames have one size, at most :data:`BATCH` at a time; those without a frame are left out."""
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for place, clip in enumerate(clips):
+        if clip.frames is not None:
+            by_size.setdefault(clip.frames.shape[1:], []).append(place)
+    for places in by_size.values():
+        for first in range(0, len(places), BATCH):
+            yield places[first : first + BATCH]
+
+
+def _sizes(height: int, width: int, max_side: int) -> list[tuple[int, int]]:
+    """Heights and widths at which a picture is searched; it is never made larger.
+
+    >>> _sizes(720, 1280, 480), _sizes(48, 64, 480)
+    ([(270, 480), (135, 240), (68, 120)], [(48, 64)])
+    """
+    longer = min(max_side, max(height, width))
+    sides = [float(longer)]
+    while sides[-1] >= AGAIN:
+        sides.append(sides[-1] / 2)
+    return [(max(1, round(height * side / max(height, width))), max(1, round(width * side / max(height, width)))) for side in sides]
+
+
+def _kept(rows: np.ndarray, size: tuple[int, ...], nms: float) -> Detections:
+    """Faces of one picture of ``size`` (height, width), of rows (K, 15) of :meth:`Faces._scan`, the highest score first."""
+    boxes = rows[:, 1:5]
+    sides = boxes[:, 2:] - boxes[:, :2]
+    inside = (boxes[:, :2] < size[::-1]).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
+    rows = rows[np.isfinite(rows).all(axis=1) & inside & (sides >= NARROW).all(axis=1)][:CANDIDATES]
+    kept = distinct(rows[:, 1:5], nms)
+    return Detections(rows[kept, 1:5], rows[kept, 0].clip(0, 1), rows[kept, 5:].reshape(-1, 5, 2))
+
+
+def distinct(boxes: np.ndarray, share: float) -> np.ndarray:
+    """Non-maximum suppression.
+
+    Args:
+        boxes: (K, 4) x0, y0, x1, y1, the best first.
+        share: intersection over union, in [0, 1], above which the later of two boxes is left out.
+
+    Returns:
+        Rising indices of the boxes that stay.
+
+    >>> distinct(np.array([[0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10]]), 0.5)
+    array([0, 2])
+    """
+    overlap = iou(boxes, boxes)
+    left = np.ones(len(boxes), dtype=bool)
+    for index in range(len(boxes)):
+        if left[index]:
+            left[index + 1 :] &= overlap[index, index + 1 :] <= share
+    return np.flatnonzero(left)
