@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from affectkit.cli.options import PluginChoice, plugin_options
+from affectkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from affectkit.config import Recipe
     from affectkit.media import Media
+    from affectkit.plugins import Registry
     from affectkit.session import Execution, RunResult, Session
 
 LISTED = 6  # media named in one line
@@ -56,6 +59,9 @@ def run_options(function: Any) -> Any:
 @click.option("--subjects", type=click.Choice(["main", "all"]), help="The subject most present in each window, or every one.")
 @click.option("--subtitles", type=click.Path(path_type=Path), help="Subtitle file to take the words from, instead of one beside the video.")
 @click.option("--descriptions", type=click.Path(path_type=Path), help="CSV with descriptions of the scene (media, start, end, text).")
+@click.option(
+    "--labels", metavar="TEXT,TEXT...", help="Texts to match faces with, for instance bored,relieved; a similarity, not recognition."
+)
 @click.option("--fps", type=click.FloatRange(min=0, min_open=True), help="Frames per second of folders of numbered frames.")
 @click.option("--sound", type=click.Path(path_type=Path), help="Sound file of a folder of numbered frames.")
 @click.option("--video-stream", type=click.IntRange(min=0), help="Index of the video stream.  [default: the first]")
@@ -72,7 +78,7 @@ def run(plugins: PluginChoice, paths: tuple[Path, ...], **given: Any) -> int:
     """
     from affectkit.session import Execution, Inputs, Session, load_recipe
 
-    components = {}
+    components: dict[str, dict[str, Any]] = {}
     if given["subtitles"] is not None:
         components["core/subtitles"] = {"path": str(given["subtitles"])}
     if given["descriptions"] is not None:
@@ -87,6 +93,8 @@ def run(plugins: PluginChoice, paths: tuple[Path, ...], **given: Any) -> int:
         subjects=given["subjects"],
         components=components,
     )
+    if given["labels"] is not None:
+        recipe = asking(recipe, plugins.registry, given["labels"], chosen=plugins.selection is not None)
     inputs = Inputs(given["fps"], given["sound"], given["video_stream"], given["audio_stream"])
     session = Session(recipe, plugins.registry, inputs, commercial=given["commercial"])
     execution = Execution(**{item.name: given[item.name] for item in fields(Execution)})
@@ -96,6 +104,33 @@ def run(plugins: PluginChoice, paths: tuple[Path, ...], **given: Any) -> int:
         _show_plan(session, paths, given["as_json"])
         return 0
     return execute(session, paths, out, execution, as_json=given["as_json"])
+
+
+def asking(recipe: Recipe, registry: Registry, text: str, *, chosen: bool) -> Recipe:
+    """The recipe with texts for every modality that takes any; where it has none, those that are installed join it.
+
+    Args:
+        recipe: what runs.
+        registry: the plugins.
+        text: the texts, separated by commas.
+        chosen: whether the user named the modalities, so that none joins.
+
+    Raises:
+        UsageError: where no modality takes texts, or the text has an empty one; modalities refuse what else they cannot ask for.
+    """
+    texts = [part.strip() for part in text.split(",")]
+    if not all(texts):
+        raise UsageError(f"--labels has an empty text in {text!r}; write for instance --labels bored,relieved")
+    able = [entry.id for entry in registry.entries("modality") if any(item.name == "labels" for item in fields(entry.cls.Options))]
+    there = [id for name in recipe.modalities for id in registry.select(name)]
+    asked = [id for id in able if id in there]
+    if not asked and chosen:
+        some = f"add one of: {', '.join(able)}" if able else "no plugin that is installed has one"
+        raise UsageError(f"--labels is for modalities with an option labels, and none of {', '.join(there)} has it; {some}")
+    if not able:
+        raise UsageError("--labels is for modalities with an option labels, and no plugin that is installed has one")
+    changed = recipe if asked else recipe.with_(modalities=[*there, *able])
+    return changed.with_(components={id: {"labels": texts} for id in asked or able})
 
 
 def execute(session: Session, paths: tuple[Path, ...], out: Path, execution: Execution, *, as_json: bool) -> int:
@@ -187,6 +222,7 @@ def _show(result: RunResult, session: Session) -> None:
     if result.media:
         Console(highlight=False).print(table)
         click.echo("Percent of windows with evidence, and the class with the highest mean over windows.")
+        _show_matches(result, session)
         _show_quality(result)
     for (source, reason), names in _reasons(result).items():
         listed = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
@@ -197,6 +233,19 @@ def _show(result: RunResult, session: Session) -> None:
         where = "" if failure.path in failure.message else f"{failure.path}: "
         click.echo(f"Failed: {where}{failure.component + ': ' if failure.component else ''}{failure.message}", err=True)
     click.echo(f"Results: {result.path}   (in Python: affectkit.read_run({str(result.path)!r}))")
+
+
+def _show_matches(result: RunResult, session: Session) -> None:
+    """What modalities say that match faces with texts: the mean over the windows, the largest first."""
+    for source, modality in session.assembly.plan.modalities.items():
+        if not hasattr(modality.options, "labels"):
+            continue
+        for name, record in result.media.items():
+            mean = record["mean"].get(source)
+            if mean:
+                said = ", ".join(f"{label} {mean[label]:.2f}" for label in sorted(mean, key=lambda key: -mean[key]))
+                click.echo(f"{name}: {source} {said}")
+        click.echo(f"{source} compares the face with texts: a similarity, not validated recognition.")
 
 
 def _show_quality(result: RunResult) -> None:

@@ -10,12 +10,13 @@ from affectkit.api import Modality, Provider, Training, hookimpl
 
 @hookimpl
 def affectkit_modalities() -> Iterable[type[Modality]]:
-    """Faces one by one, faces in their order, sound, words, and descriptions of the scene."""
+    """Faces one by one, faces in their order, sound, words, descriptions of the scene, and faces matched with texts."""
     from affectkit_mini.audio import AudioEmotion
     from affectkit_mini.face import FaceDynamic, FaceStatic
+    from affectkit_mini.label_match import LabelMatch
     from affectkit_mini.language import SceneEmotion, TextEmotion
 
-    return [FaceStatic, FaceDynamic, AudioEmotion, TextEmotion, SceneEmotion]
+    return [FaceStatic, FaceDynamic, AudioEmotion, TextEmotion, SceneEmotion, LabelMatch]
 
 
 @hookimpl
@@ -28,7 +29,7 @@ def affectkit_providers() -> Iterable[type[Provider]]:
 
 @hookimpl
 def affectkit_recipes() -> Iterable[Path]:
-    """The default recipe: every modality of this package, fused by the weights fitted for them."""
+    """The default recipe, fused by the weights fitted for its modalities, and faces matched with texts."""
     return sorted((Path(__file__).parent / "recipes").glob("*.yaml"))
 
 
@@ -37,12 +38,13 @@ def affectkit_trainings() -> Iterable[type[Training]]:
     """How the weights of this package are made."""
     from affectkit_mini.trainings.faces import FaceTraining
     from affectkit_mini.trainings.fusion import PairingTraining
+    from affectkit_mini.trainings.labels import LabelTraining
     from affectkit_mini.trainings.language import SceneTraining, TextTraining
     from affectkit_mini.trainings.prototypes import PrototypeTraining
     from affectkit_mini.trainings.sequences import SequenceTraining
     from affectkit_mini.trainings.voices import VoiceTraining
 
-    return [FaceTraining, SequenceTraining, VoiceTraining, SceneTraining, TextTraining, PairingTraining, PrototypeTraining]
+    return [FaceTraining, SequenceTraining, VoiceTraining, SceneTraining, TextTraining, PairingTraining, PrototypeTraining, LabelTraining]
 
 
 @hookimpl

@@ -11,11 +11,12 @@ import pytest
 import torch
 from affectkit_mini.audio import AudioEmotion
 from affectkit_mini.face import FaceDynamic, FaceStatic
+from affectkit_mini.label_match import LabelMatch
 from affectkit_mini.language import SceneEmotion, TextEmotion
 
 from affectkit.api import BASIC7, Clip, Evidence, Media, Modality, Output, Span
 
-MODALITIES = (FaceStatic, FaceDynamic, AudioEmotion, TextEmotion, SceneEmotion)
+MODALITIES = (FaceStatic, FaceDynamic, AudioEmotion, TextEmotion, SceneEmotion, LabelMatch)
 MEDIA = Media(id="made", path=Path("made.mp4"), kind="video", duration=4.0, fps=25.0, size=(240, 320))
 WINDOW = Span(0.0, 4.0)
 
@@ -113,7 +114,7 @@ SENTENCES = (
 
 def clips_for(cls: type[Modality]) -> list[Clip]:
     """Three clips of different length that hold evidence for a component."""
-    if cls is FaceStatic:
+    if cls in (FaceStatic, LabelMatch):
         return [face_clip(count, seed) for seed, count in enumerate((1, 1, 3))]
     if cls is FaceDynamic:
         return [face_clip(count, seed) for seed, count in enumerate((5, 20, 9))]
