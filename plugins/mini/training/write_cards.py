@@ -38,20 +38,6 @@ CARDS = {
         "English comments of Reddit, rated by readers: it reads what a comment shows to others. Spoken words are different; irony, quotes and "
         "negation mislead it, other languages are not understood. Neutral and joy are frequent in the data, and so in what it says.",
     ),
-    "mhpf": (
-        "Fusion weights for core/mhpf over the five sources of mini",
-        "Fitted on pairings, not on clips: predictions of the five sources on their own validation parts (for faces, sequences made from stills), drawn so that all "
-        "sources of a row have the same label, with sources left out at random as they are in real recordings. Half of the validation rows of each source "
-        "serve to fit, the other half to measure. Only 20 steps are made away from equal weights: more of them (40 to 300 were looked at, on the half for "
-        "measuring) give nearly all weight to one source per class and are no more accurate.",
-        "Within a label the sources of a pairing are independent, which those of a real clip are not: real gains are smaller than these. "
-        "The weights reflect how good each source is on its own validation part, and say nothing about how they agree in the wild.",
-    ),
-    "pfsa": (
-        "Prototypes for core/pfsa in the embedding of mini/face_static",
-        "The mean of the L2-normalised embeddings of FER2013's training pictures, per basic emotion.",
-        "Prototypes of basic emotions stand in for compound ones, of which no labels were at hand; how well PFSA works with them has not been measured.",
-    ),
 }
 
 
