@@ -87,7 +87,7 @@ class _Language(Modality):
         """Logits (B, 7) and embeddings (B, D), float32."""
         mask = batch["ids_mask"]
         states, embedding = self._sentences(batch["ids"], mask)
-        further = (batch["terms"],) if "terms" in batch else ()
+        further = (batch["terms"].masked_fill(~batch["terms_mask"], 0),) if "terms" in batch else ()  # 0 is no word
         logits, found = self._head(states, mask, embedding, *further)
         return logits.float(), found.float()
 
