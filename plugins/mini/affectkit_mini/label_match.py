@@ -115,9 +115,11 @@ class LabelMatch(Modality):
         used = {tag: resolve(found, owner=self.id, tag=tag, option=tag) for tag, found in self.used_checkpoints().items()}
         self._net = load_backbone(used["backbone"], device)
         self._temperature = float(load_network(self._towers, used["towers"])["temperature"])
-        self._towers.to(device)
+        here = torch.device("cpu")  # the texts are few and read once
         with torch.inference_mode():
-            self._points = {labels: self._towers.texts(embed(texts, self.options.prompts, device)) for labels, texts in self._texts.items()}
+            points = {labels: self._towers.texts(embed(texts, self.options.prompts, here)) for labels, texts in self._texts.items()}
+        self._points = {labels: found.to(device) for labels, found in points.items()}
+        self._towers.to(device)
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """The network of faces, or the towers, with random numbers; the sentence model stays the real one."""
