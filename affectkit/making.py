@@ -82,9 +82,10 @@ def make(
     if not training.learns:
         network = training.network().eval()
         return _write(training, plan, parts, Trained(network, 0, 0, (), "cpu", True), out / f"{name}.safetensors", command, limit)
-    from affectkit.training import train
+    from affectkit.training import leave, train
 
     trained = train(training, plan, parts, work, device=device, launcher=launcher, report=report)
+    leave()
     if not trained.main:
         return Made((), {})
     return _write(training, plan, parts, trained, out / f"{name}.safetensors", command, limit)

@@ -92,6 +92,13 @@ def train(
     )
 
 
+def leave() -> None:
+    """Ends the connection between the processes of a launcher: a process that exits with its threads still running may be aborted."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 class _Model(BaseModel):
     """The network as mmengine wants it: one call that gives the loss of a batch."""
 
