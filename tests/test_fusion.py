@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affectkit.builtin.fusion import MHPFFusion, check_sources, load_mhpf, save_mhpf
+from affectkit.builtin.fusion import MHPFFusion, Sharpening, check_sources, load_mhpf, save_mhpf
 from affectkit.builtin.mean import Mean, masked_mean, normalise_rows
 from affectkit.builtin.mhpf import MHPF
 from affectkit.checkpoints import save_tensors
@@ -392,6 +392,22 @@ class TestMHPFComponent:
         assert (record.uri, record.licence, record.source) == (str(fitted[0]), "Apache-2.0", "made by a test")
         assert MHPFFusion().used_checkpoints() == {}
 
+    def test_the_more_sources_the_surer(self, tmp_path: Path) -> None:
+        model = MHPF(3, 8)
+        path = tmp_path / "sharp.safetensors"
+        save_mhpf(path, model, NAMES, BASIC8, {}, Sharpening(temperature=0.8, growth=0.5))
+        given = sources()
+        mask = torch.ones_like(given.valid)
+        mask[0, 1:] = False  # one source in the first row, two in the second, three in the others
+        mask[1, 2:] = False
+        given = without(given, mask)
+        plain = model(given.values, given.valid)
+        exponents = torch.tensor([1.0, 1.5, *[2.0] * (len(plain) - 2)]) / 0.8
+        expected = torch.softmax(exponents[:, None] * plain.log(), dim=1)
+        found = component(path).fuse(given).values[BASIC8]
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(component(path, rows="published").fuse(given).values[BASIC8], plain)
+
     def test_absent_weights(self, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=r"absent\.safetensors"):
             component(tmp_path / "absent.safetensors")
@@ -438,6 +454,23 @@ class TestFile:
             load_mhpf(path, BASIC8)
         path.write_bytes(b"no tensors at all")
         with pytest.raises(CheckpointError, match=r"other\.safetensors is damaged"):
+            load_mhpf(path, BASIC8)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ('{"temperature": 0}', "a temperature greater than 0 and a growth of 0 or more, found 0 and 0"),
+            ('{"growth": -0.5}', "found 1.0 and -0.5"),
+            ('{"sharper": 2}', "unexpected keyword argument 'sharper'"),
+            ('{"growth": "much"}', "not supported between"),
+            ("[", "Expecting value"),
+        ],
+    )
+    def test_sharpening_that_cannot_be_is_refused(self, tmp_path: Path, text: str, message: str) -> None:
+        path = tmp_path / "odd.safetensors"
+        header = {"sources": json.dumps(NAMES), "labels": json.dumps(BASIC8.labels), "record": "{}", "sharpening": text}
+        save_tensors(path, {"head_weights": torch.zeros(3, 3, 8), "head_combine": torch.zeros(3)}, header)
+        with pytest.raises(CheckpointError, match=rf"odd\.safetensors: its header holds the sharpening .*{message}.*; fit it anew"):
             load_mhpf(path, BASIC8)
 
     def test_weights_that_are_not_finite_are_refused(self, tmp_path: Path) -> None:

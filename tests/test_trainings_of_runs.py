@@ -13,7 +13,7 @@ import torch
 from affectkit import checkpoints, plugins
 from affectkit.api import BASIC7, BASIC8, CheckpointError, ConfigError, Output, Sources, UsageError
 from affectkit.builtin.embedding_head import EmbeddingHead
-from affectkit.builtin.fusion import load_mhpf
+from affectkit.builtin.fusion import MHPFFusion, load_mhpf
 from affectkit.builtin.labelled import apart, groups_of, labelled
 from affectkit.making import Made, make
 from affectkit.media import Media
@@ -136,6 +136,16 @@ def test_the_weights_of_a_fusion(data: Path, registry: plugins.Registry, tmp_pat
         >= further["macro_f1 of the mean"]
         > further["macro_f1 of some/noise, where it says something"]
     )
+    fusion = MHPFFusion(MHPFFusion.Options(checkpoint=str(made.files[0])))
+    fusion.load(torch.device("cpu"), torch.float32)
+    rows = torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(8), (4, 3)).astype(np.float32))
+    valid = torch.ones(rows.shape, dtype=torch.bool)
+    plain = fitted.model(rows)
+    expected = (plain.log() * (1 + 2 * fitted.sharpening.growth) / fitted.sharpening.temperature).softmax(1)
+    said = fusion.fuse(Sources(BASIC8, fitted.sources, rows, valid)).values[BASIC8]
+    torch.testing.assert_close(said, expected)
+    all_rows = made.record["validation"]["all"]
+    assert all_rows["ece"]["value"] < made.record["validation"]["further"]["ece of the mean"]
     assert checkpoints.metadata(made.files[0])["labels"] == json.dumps(list(BASIC8.labels))
 
 

@@ -1,14 +1,14 @@
 """``core/mhpf``: the component around :class:`affectkit.builtin.mhpf.MHPF`, and its file of weights.
 
 The file is safetensors with ``head_weights`` (H, M, C) and ``head_combine`` (H,); its header says for which sources and
-labels they were fitted, and how.
+labels they were fitted, and how, and how sure the fused rows are made.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,7 +39,8 @@ class MHPFFusion(Fusion):
 
         Attributes:
             checkpoint: file of fitted weights: a path, or for instance ``package:affectkit_mini/weights/mhpf.safetensors``.
-            rows: ``"normalised"`` rows sum to 1 over the classes that are said; ``"published"`` leaves them as they are.
+            rows: ``"normalised"`` rows are as sure as the file says (:class:`Sharpening`) and sum to 1 over the classes that are said;
+                ``"published"`` leaves them as they are.
             missing: ``"renormalised"`` shares the weight of what is not valid among what is; ``"published"`` takes it as
                 zeros with their full weight, as the paper's tables did.
         """
@@ -51,6 +52,7 @@ class MHPFFusion(Fusion):
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)
         self._model: MHPF | None = None
+        self._sharpening = Sharpening()
 
     def used_checkpoints(self) -> Mapping[str, Checkpoint]:
         """The file of weights, with the licence and source that its own record names."""
@@ -70,6 +72,7 @@ class MHPFFusion(Fusion):
             )
         fitted = load_mhpf(self.weights(), self.labels)
         self._model = fitted.model.to(device).eval()
+        self._sharpening = fitted.sharpening
         self.trained_for = fitted.sources
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
@@ -109,7 +112,45 @@ class MHPFFusion(Fusion):
         fused = self._model(values.to(device), mask).detach().to(values.device)
         if mask is None:
             fused[~valid.any(dim=(1, 2))] = torch.nan
-        return Output({self.labels: fused if self.options.rows == "published" else normalise_rows(fused)})
+        if self.options.rows == "published":
+            return Output({self.labels: fused})
+        return Output({self.labels: self._sharpening(fused, sources.valid.any(dim=2).sum(dim=1))})
+
+
+@dataclass(frozen=True)
+class Sharpening:
+    """How sure fused rows are made: a weighted mean is less sure than the sources that agree in it.
+
+    The values of a row of k sources are raised to ``(1 + growth * (k - 1)) / temperature``, which changes no order of classes.
+
+    Attributes:
+        temperature: T greater than 0, as in :func:`affectkit.fitting.fit_temperature`.
+        growth: of the exponent with each source beyond the first, 0 or more.
+    """
+
+    temperature: float = 1.0
+    growth: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.temperature < float("inf") and 0 <= self.growth < float("inf")):
+            raise ConfigError(
+                f"a sharpening has a temperature greater than 0 and a growth of 0 or more, found {self.temperature} and {self.growth}"
+            )
+
+    def __call__(self, values: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        """Rows (N, C) of ``count`` (N,) sources, of 0 or more, as rows that sum to 1; what is NaN stays NaN.
+
+        >>> import torch
+        >>> rows = Sharpening(growth=1.0)(torch.tensor([[0.2, 0.6], [0.2, 0.6]]), torch.tensor([1, 2]))
+        >>> [[round(value, 2) for value in row] for row in rows.tolist()]
+        [[0.25, 0.75], [0.1, 0.9]]
+        """
+        import torch
+
+        exponent = ((1 + self.growth * (count - 1)) / self.temperature).to(values)
+        logarithms = values.log() * exponent[:, None]
+        largest = logarithms.nan_to_num(nan=-torch.inf).amax(dim=1, keepdim=True)
+        return normalise_rows((logarithms - largest).exp())  # a large exponent would leave nothing of small values
 
 
 @dataclass(frozen=True)
@@ -121,12 +162,14 @@ class Fitted:
         sources: M component ids, in the order of its weights.
         labels: C labels, in the order of its weights.
         record: how it was fitted.
+        sharpening: how sure its rows are made; as they are, where the file says nothing.
     """
 
     model: MHPF
     sources: tuple[str, ...]
     labels: tuple[str, ...]
     record: Mapping[str, Any]
+    sharpening: Sharpening
 
 
 def check_sources(name: str, trained_for: Iterable[str] | None, sources: Iterable[str]) -> None:
@@ -153,7 +196,9 @@ def check_sources(name: str, trained_for: Iterable[str] | None, sources: Iterabl
         )
 
 
-def save_mhpf(path: Path, model: MHPF, sources: Sequence[str], labels: LabelSet, record: Mapping[str, Any]) -> None:
+def save_mhpf(
+    path: Path, model: MHPF, sources: Sequence[str], labels: LabelSet, record: Mapping[str, Any], sharpening: Sharpening | None = None
+) -> None:
     """Writes fitted weights and what must travel with them.
 
     Args:
@@ -162,6 +207,7 @@ def save_mhpf(path: Path, model: MHPF, sources: Sequence[str], labels: LabelSet,
         sources: M component ids in the order of its weights.
         labels: the label set of its C classes.
         record: how it was fitted, as plain data; its ``"licence"``, ``"source"`` and ``"commercial"`` (true or false) go into the record of a run.
+        sharpening: how sure its rows are made; ``None`` leaves them as they are.
 
     Raises:
         ConfigError: where sources or labels do not match the network.
@@ -174,6 +220,7 @@ def save_mhpf(path: Path, model: MHPF, sources: Sequence[str], labels: LabelSet,
             f"found {len(sources)} sources [{', '.join(sources)}] and {len(labels)} classes of {labels.name!r}; name each source once"
         )
     header = {"sources": list(sources), "labels": list(labels.labels), "record": dict(record)}
+    header |= {} if sharpening is None else {"sharpening": asdict(sharpening)}
     tensors = {key: value.float() for key, value in model.state_dict().items()}
     save_tensors(path, tensors, {key: json.dumps(value) for key, value in header.items()})
 
@@ -205,7 +252,17 @@ def load_mhpf(path: Path, labels: LabelSet) -> Fitted:
         raise CheckpointError(f"{path}: head_weights has {theta.shape[1]} sources, and its header names {sources}; fit it anew")
     model = MHPF(theta.shape[1], theta.shape[2], theta.shape[0])
     model.load_state_dict(tensors)
-    return Fitted(model, tuple(sources), labels.labels, header["record"])
+    return Fitted(model, tuple(sources), labels.labels, header["record"], _sharpening(path))
+
+
+def _sharpening(path: Path) -> Sharpening:
+    from affectkit import checkpoints
+
+    text = checkpoints.metadata(path).get("sharpening", "{}")
+    try:
+        return Sharpening(**json.loads(text))
+    except (TypeError, ValueError, ConfigError) as error:
+        raise CheckpointError(f"{path}: its header holds the sharpening {text} ({error}); fit it anew") from None
 
 
 def read_tensors(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from affectkit.builtin.mhpf import MHPF, TINY
 
@@ -31,7 +32,7 @@ class Perceptron(nn.Module):
 
 
 class FusedLogits(nn.Module):
-    """Multi-Head Probability Fusion that begins at about equal weights, and gives logarithms of rows that sum to 1.
+    """Multi-Head Probability Fusion that begins at about equal weights, and gives logarithms of rows that sum to 1, made surer by each further source.
 
     Args:
         sources: M sources.
@@ -44,11 +45,23 @@ class FusedLogits(nn.Module):
         with torch.no_grad():
             for value in self.fusion.parameters():
                 value.mul_(0.02)
+        self.sharpness = nn.Parameter(torch.tensor([0.0, -1.0]))  # ln of the exponent of one source, and what makes the growth
 
     def forward(self, values: Tensor, valid: Tensor) -> Tensor:
         """Values (B, M, C) with validity (B, M, C) to logits (B, C); classes that nobody says have a probability of almost 0."""
         fused = self.fusion(values, valid).nan_to_num(0.0).clamp_min(TINY)
-        return (fused / fused.sum(1, keepdim=True)).log()
+        further = valid.any(2).sum(1, keepdim=True) - 1
+        return ((1 + self.growth * further) / self.temperature * fused.log()).log_softmax(1)
+
+    @property
+    def temperature(self) -> Tensor:
+        """Greater than 0; divides the exponent of all rows."""
+        return (-self.sharpness[0]).exp()
+
+    @property
+    def growth(self) -> Tensor:
+        """Greater than 0; of the exponent with each source beyond the first."""
+        return functional.softplus(self.sharpness[1])
 
 
 class Unchanged(nn.Module):

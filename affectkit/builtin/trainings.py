@@ -263,10 +263,6 @@ class MHPFTraining(_OfRuns):
         found: torch.Tensor = network(batch["values"], batch["valid"])
         return found
 
-    def settings(self, logits: torch.Tensor, truth: np.ndarray) -> Mapping[str, Any]:
-        """Nothing: the file of a fusion has its own header."""
-        return {}
-
     def figures(self, network: torch.nn.Module, part: Part, logits: torch.Tensor, settings: Mapping[str, Any]) -> Mapping[str, float]:
         """Macro-F1 of the mean and of each source alone on the same rows, and its share of the weights."""
         from affectkit import fitting
@@ -275,7 +271,13 @@ class MHPFTraining(_OfRuns):
         values = np.where(batch["valid"], batch["values"], np.nan)
         there = np.isfinite(values).sum(axis=1)
         mean = np.divide(np.nansum(values, axis=1), there, out=np.full(there.shape, np.nan), where=there > 0)
-        out = {"macro_f1 of the mean": fitting.metrics(BASIC8, part, mean)["macro_f1"]}
+        of_mean = fitting.metrics(BASIC8, part, mean)
+        out = {"macro_f1 of the mean": of_mean["macro_f1"], "ece of the mean": of_mean["ece"]}
+        said = self.probabilities(logits, settings).numpy()
+        counts = batch["valid"].any(axis=2).sum(axis=1)
+        for count in np.unique(counts):
+            rows = np.flatnonzero(counts == count)
+            out[f"ece where {count} of the sources say something"] = fitting.metrics(BASIC8, part.take(rows), said[rows])["ece"]
         weights = network.fusion.weights().mean(dim=1).tolist()  # type: ignore[union-attr, operator]
         for place, name in enumerate(self._sources):
             out[f"macro_f1 of {name}, where it says something"] = fitting.metrics(BASIC8, part, values[:, place])["macro_f1"]
@@ -288,14 +290,16 @@ class MHPFTraining(_OfRuns):
 
     def write(self, path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:
         """In the format that ``core/mhpf`` reads."""
-        from affectkit.builtin.fusion import save_mhpf
-        from affectkit.builtin.mhpf import MHPF
+        from affectkit.builtin.fusion import Sharpening, save_mhpf
+        from affectkit.builtin.perceptron import FusedLogits
 
-        model = MHPF(len(self._sources), len(BASIC8))
-        model.load_state_dict({name.removeprefix("fusion."): value.float() for name, value in tensors.items()})
+        network = FusedLogits(len(self._sources), len(BASIC8))
+        network.load_state_dict({name: value.float() for name, value in tensors.items()})
+        fitted = float(json.loads(header["settings"])["temperature"])
+        sharpening = Sharpening(fitted * float(network.temperature.detach()), float(network.growth.detach()))
         about = self.about()
         record = {"licence": about.licence, "source": about.data} | ({} if about.commercial is None else {"commercial": about.commercial})
-        save_mhpf(path, model, self._sources, BASIC8, record)
+        save_mhpf(path, network.fusion, self._sources, BASIC8, record, sharpening)
 
 
 class TemperatureTraining(_OfRuns):

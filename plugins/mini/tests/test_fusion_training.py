@@ -65,6 +65,7 @@ def test_the_better_source_gets_more_weight(said: dict[str, Said], tmp_path: Pat
     assert weights[0] > weights[2] > weights[4]
     further = made.record["validation"]["further"]
     assert made.record["validation"]["all"]["macro_f1"]["value"] > further["macro_f1 of the mean"]
+    assert made.record["validation"]["all"]["ece"]["value"] < further["ece of the mean"] / 2
 
 
 def test_prototypes_are_read_by_pfsa(shared_data: Path, tmp_path: Path) -> None:
