@@ -90,9 +90,13 @@ class Registry:
             raise ConfigError(f"there is no recipe {name!r}. {did_you_mean(name, known)}")
         return known[name]
 
+    def training_recipes(self) -> dict[str, Path]:
+        """The training recipes of all plugins, as :meth:`recipes` gives those of runs."""
+        return dict(sorted((recipe.name, recipe.path) for plugin in self.plugins for recipe in plugin.training_recipes))
+
     def training_recipe(self, name: str) -> Path:
         """The file of the training recipe ``plugin/stem``; raises as :meth:`recipe` does."""
-        known = {recipe.name: recipe.path for plugin in self.plugins for recipe in plugin.training_recipes}
+        known = self.training_recipes()
         if name not in known:
             self._check_available(name.partition("/")[0], f"training recipe {name} cannot be used")
             raise ConfigError(f"there is no training recipe {name!r}. {did_you_mean(name, known)}")

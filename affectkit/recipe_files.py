@@ -205,7 +205,9 @@ def _text(path: Path) -> str:
             raise ConfigError(f"{path} is too large for a recipe ({path.stat().st_size} bytes); is it the right file?")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"there is no recipe at {path}; see 'affectkit recipes' for the recipes that are installed") from None
+        raise ConfigError(
+            f"there is no recipe at {path}; see 'affectkit recipes' for those that are installed, with --training for those of trainings"
+        ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not text in UTF-8; is it a recipe?") from None
     except OSError as error:

@@ -78,8 +78,8 @@ class Kind:
         summary: one line that says what it does.
         folders: folders of templates, each on top of the one before.
         requires: requirements of the package beside affectkit.
-        command: how to try it on a video; ``{id}`` and ``{plugin}`` are filled in.
-        note: a sentence that explains the command.
+        command: how to try it on a video, a line or several; ``{id}``, ``{plugin}`` and ``{package}`` are filled in.
+        note: a sentence that explains the command, with the same names.
     """
 
     component: str
@@ -132,6 +132,18 @@ KINDS: Mapping[str, Kind] = {
         "affectkit submit out --to {id} --template LIST --out predictions.csv",
         "`out` is a run folder of `affectkit run`, `LIST` a text file with the name of one video a line.",
     ),
+    "training": Kind(
+        "mood_training",
+        "The mood of pictures, learned from labelled ones",
+        ("common", "training"),
+        ("numpy>=1.26", "torch>=2.6"),
+        "python -m {package}.example data\n"
+        "affectkit train {plugin}/mood --data data --out weights\n"
+        "affectkit run data/pictures/000.png --plugins {plugin} --set components.{plugin}/mood.checkpoint=weights/mood.safetensors "
+        "--fusion core/mean --out out",
+        "`data` is a folder of made pictures with `labels.csv`; put your own there. `weights` gets the weights, their record and their model card, and "
+        "the modality `{plugin}/mood` reads them.",
+    ),
 }
 """The kinds of plugins that can be written, by the name of the kind."""
 
@@ -151,8 +163,12 @@ class Scaffold:
 
     @property
     def command(self) -> str:
-        """The command that tries it."""
-        return KINDS[self.kind].command.format(id=self.id, plugin=self.names.plugin)
+        """The command that tries it, a line or several."""
+        return self.filled(KINDS[self.kind].command)
+
+    def filled(self, text: str) -> str:
+        """A text of its kind with its own names."""
+        return text.format(id=self.id, plugin=self.names.plugin, package=self.names.package)
 
 
 def create(name: str, kind: str = "modality", out: Path | None = None, files: Path | None = None) -> Scaffold:
@@ -196,7 +212,7 @@ def render(made: Scaffold) -> dict[str, str]:
         "dependencies": ", ".join(f'"{text}"' for text in (f"affectkit{pin(affectkit.__version__)}", *kind.requires)),
         "summary": kind.summary,
         "try_it": made.command,
-        "try_note": kind.note,
+        "try_note": made.filled(kind.note),
     }
     return {path: Template(text).substitute(values) for folder in kind.folders for path, text in _templates(folder, made.names.package)}
 

@@ -483,6 +483,32 @@ def test_recipes_are_listed(with_recipe: Path) -> None:
     assert (none.stdout, "No plugin that is installed ships a recipe.\n" in none.stderr) == ("", True)
 
 
+def test_recipes_of_trainings_are_listed_and_shown(folder: Path) -> None:
+    (folder / "head.yaml").write_text("training: core/embedding_training\nepochs: 3\noptions: {labels: labels.csv, embedding: a/b:c}\n")
+    (folder / "teaches.py").write_text(
+        dedent("""
+            from pathlib import Path
+            from affectkit.api import hookimpl
+            @hookimpl
+            def affectkit_training_recipes(): return [Path(__file__).with_name("head.yaml")]
+        """)
+    )
+    common = ("--plugins-dir", folder, "recipes")
+    told = json.loads(affectkit_(*common, "--training", "--json").stdout)
+    assert told["teaches/head"] == str(folder / "head.yaml")
+    assert "teaches/head" not in json.loads(affectkit_(*common, "--json").stdout)
+    none = affectkit_("recipes", "--training", "-p", "no:mini")
+    assert (none.stdout, "No plugin that is installed ships a training recipe.\n" in none.stderr) == ("", True)
+    shown = affectkit_(*common, "show", "teaches/head", "--training", "--set", "epochs=5")
+    assert shown.exit_code == 0, shown.output
+    assert "training: core/embedding_training\n" in shown.stdout
+    assert "epochs: 5\nbatch_size: 64\n" in shown.stdout
+    (folder / "again.yaml").write_text(shown.stdout)
+    assert affectkit_(*common, "show", folder / "again.yaml", "--training").stdout == shown.stdout
+    wrong = affectkit_(*common, "show", "teaches/haed", "--training")
+    assert (wrong.exit_code, wrong.stderr) == (2, "Error: there is no training recipe 'teaches/haed'. Did you mean teaches/head?\n")
+
+
 def test_a_recipe_is_shown_as_run_takes_it(with_recipe: Path) -> None:
     common = ("--plugins-dir", with_recipe, "recipes", "show")
     shown = affectkit_(*common, "ships/calm", "--set", "windows.step=1.5")

@@ -87,6 +87,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for day in ("monday", "tuesday"):
         make_video(folder / "recordings" / day / "talk.mp4", seconds=1, fps=5, size=SIZE, picture=lambda _: picture)
     make_wav(folder / "talk.wav", tone(np.arange(3 * 16000) / 16000))
+    for place, people in (("voices", ("ann", "bob", "cem", "dana", "eva")), ("others", ("fay",))):
+        for number, person in enumerate(people):
+            for which, (pitch, loud) in enumerate(((300.0, 1.0), (110.0, 0.3)), 1):
+                sound = loud * tone(np.arange(3 * 16000) / 16000, pitch + 10 * number)
+                make_wav(folder / place / f"{person}_{which}.wav", sound)
     make_frames(folder / "frames", [1, 2, 3, 5, 8], SIZE, lambda _: picture)
     for name in ("talk.srt", "words.srt"):
         (folder / name).write_text("1\n00:00:00,500 --> 00:00:02,500\nWhat a wonderful day!\n", encoding="utf-8")

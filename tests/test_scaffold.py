@@ -97,7 +97,7 @@ def test_what_is_written(kind: str) -> None:
 
 
 def test_the_kinds_are_those_of_components() -> None:
-    assert set(KINDS) == set(scaffold.KINDS) == set(contract.KINDS) - {"training"}
+    assert set(KINDS) == set(scaffold.KINDS) == set(contract.KINDS)
     with pytest.raises(UsageError, match=r"there is no kind of plugin 'modalty'. Did you mean modality\?"):
         scaffold.create("a", "modalty")
 

@@ -10,7 +10,7 @@ import click
 from affectkit.cli.options import settings
 
 # The kinds of affectkit.scaffold; written here so that --help reads no templates.
-KINDS = ("modality", "provider", "fusion", "head", "submitter")
+KINDS = ("modality", "provider", "fusion", "head", "submitter", "training")
 
 
 @click.command("new")
@@ -28,5 +28,6 @@ def new(context: click.Context, name: str, kind: str, out: Path | None) -> None:
     made = create(name, kind, out, settings(context).plugins.folder)
     click.echo(f"{made.folder}: {kind} {made.id}, in the package {made.names.package} of the distribution {made.names.distribution}")
     folder = shlex.quote(str(made.folder))
-    click.echo(f"\nNext:\n  pip install -e {folder}\n  {made.command}\n  affectkit plugins check {made.names.plugin}")
+    lines = [f"pip install -e {folder}", *made.command.splitlines(), f"affectkit plugins check {made.names.plugin}"]
+    click.echo("\n  ".join(["\nNext:", *lines]))
     click.echo(f"\nThen put your own into {made.folder / made.names.package / kind}.py; {made.folder / 'README.md'} goes on from there.")

@@ -36,7 +36,7 @@ def train(
 ) -> None:
     """Make weights by the training recipe RECIPE.
 
-    RECIPE is a YAML file or the name of an installed one (affectkit plugins lists them). It writes NAME.safetensors, NAME.json and the model card
+    RECIPE is a YAML file or the name of an installed one (affectkit recipes --training lists them). It writes NAME.safetensors, NAME.json and the model card
     NAME.md into the folder of --out. The same command goes on with a training that was stopped.
     """
     from affectkit.making import make

@@ -75,12 +75,21 @@ def one_of_each(tmp_path_factory: pytest.TempPathFactory) -> Python:
     return python
 
 
+@pytest.fixture(scope="module")
+def mood(one_of_each: Python) -> Path:
+    """The weights that the plugin with a training makes of its example."""
+    one_of_each.run("affectkit_new_training.example", "data")
+    one_of_each.run("affectkit", "train", "new-training/mood", "--data", "data", "--out", "weights", "--device", "cpu")
+    return one_of_each.folder / "weights" / "mood.safetensors"
+
+
 def test_all_kinds_are_listed_beside_the_others(one_of_each: Python) -> None:
     found = one_of_each.plugins()
     for kind, written in scaffold.KINDS.items():
         plugin = found[f"new-{kind}", f"affectkit-new-{kind}"]
         assert (plugin["state"], plugin["version"], plugin["summary"]) == ("ok", "0.1.0", written.summary)
-        assert plugin["components"] == [{"id": f"new-{kind}/{written.component}", "kind": kind}]
+        further = [{"id": "new-training/mood", "kind": "modality"}] if kind == "training" else []
+        assert plugin["components"] == [*further, {"id": f"new-{kind}/{written.component}", "kind": kind}]
 
 
 def test_all_kinds_work_together_in_a_run(one_of_each: Python) -> None:
@@ -98,9 +107,24 @@ def test_all_kinds_work_together_in_a_run(one_of_each: Python) -> None:
     assert line.partition(",")[2] in BASIC8.labels
 
 
-def test_all_kinds_pass_the_checks(one_of_each: Python) -> None:
+def test_a_training_makes_what_its_modality_reads(one_of_each: Python, mood: Path) -> None:
+    chosen = ["--plugins", "new-training", "--set", f"components.new-training/mood.checkpoint={mood}", "--fusion", "core/mean"]
+    one_of_each.run("affectkit", "run", "data/pictures/000.png", *chosen, "--device", "cpu", "--out", "moods")
+    table = affectkit.read_run(one_of_each.folder / "moods")
+    assert set(table["source"]) >= {"new-training/mood", "core/mean"}
+    assert table["valid"].all()
+
+
+def test_without_weights_nothing_is_broken(one_of_each: Python) -> None:
+    told = one_of_each.run("affectkit", "plugins", "check", "new-training").stdout
+    assert "new-training/mood has no weights: make them with affectkit train new-training/mood --data DATA --out weights" in told
+    assert ", 0 broken, " in told.splitlines()[-1]
+
+
+def test_all_kinds_pass_the_checks(one_of_each: Python, mood: Path) -> None:
     names = [f"new-{kind}" for kind in scaffold.KINDS]
-    told = one_of_each.run("affectkit", "plugins", "check", *names).stdout
+    given = ["--set", f"components.new-training/mood.checkpoint={mood}"]
+    told = one_of_each.run("affectkit", "plugins", "check", *names, *given).stdout
     for kind, written in scaffold.KINDS.items():
         assert f"new-{kind}/{written.component}\n" in told
         (line,) = [line for line in told.splitlines() if line.startswith(f"new-{kind}: ")]
