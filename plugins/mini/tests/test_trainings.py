@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from affectkit_mini.trainings import sentence_features
 from affectkit_mini.trainings.faces import FaceTraining
 from affectkit_mini.trainings.language import SceneTraining, TextTraining, distribution
+from affectkit_mini.trainings.sentence_features import Sentences
 from affectkit_mini.trainings.sequences import SequenceOptions, SequenceTraining
 from affectkit_mini.trainings.voices import VoiceOptions, VoiceTraining
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -116,6 +118,27 @@ def test_numbers_of_sounds_are_kept(tmp_path: Path, shared_data: Path, monkeypat
     np.save(path, np.zeros((1, 2, 3), np.float32))
     with pytest.raises(UsageError, match=r"has the shape \(1, 2, 3\), expected \(8, 2067, 310\)"):
         VoiceTraining(VoiceOptions(features=str(path))).parts(shared_data)
+
+
+def test_states_of_words_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"{word} again and again" for word in ("joy", "fear", "anger", "what a long and winding road", "calm") * 3]
+    rows, folder = np.array([4, 3, 0]), tmp_path / "states"
+    alone = Sentences(texts).batch(rows)
+    assert alone["mask"].sum(1).tolist() == [6, 11, 6]  # with the tokens for begin and end
+    assert alone["embedding"].norm(dim=1).tolist() == pytest.approx([1.0] * 3)
+    torch.testing.assert_close(Sentences(texts, means=True).batch(rows)["embedding"], alone["embedding"], atol=1e-3, rtol=0)
+    Sentences(texts, folder=folder).batch(rows[:1])
+    load = sentence_features.load_sentence_model
+    monkeypatch.delattr("affectkit_mini.trainings.sentence_features.load_sentence_model")
+    again = Sentences(texts, folder=folder)
+    assert torch.equal(again.batch(rows[:1])["states"][0], alone["states"][0, :6])
+    with pytest.raises(NameError):  # longer texts were not read yet
+        again.batch(rows)
+    monkeypatch.setattr("affectkit_mini.trainings.sentence_features.load_sentence_model", load, raising=False)
+    Sentences(texts, folder=folder).batch(rows)
+    monkeypatch.delattr("affectkit_mini.trainings.sentence_features.load_sentence_model")
+    for name, value in Sentences(texts, folder=folder).batch(rows).items():
+        assert torch.equal(value, alone[name])
 
 
 def test_thresholds_are_the_best_of_the_grid() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,11 +127,23 @@ class _Descriptions:
         return {**self._sentences.batch(rows), "terms": torch.nn.utils.rnn.pad_sequence(found, batch_first=True)}
 
 
+@dataclass(frozen=True)
+class TextOptions:
+    """Options of the training of mini/text.
+
+    Attributes:
+        features: a folder that keeps what the sentence model says of all tokens (1.3 GB), which takes some minutes; made where it is not there.
+    """
+
+    features: str | None = None
+
+
 class TextTraining(Training):
     """mini/text: GoEmotions in the Ekman grouping, a sigmoid per label."""
 
     name = "text_training"
     labels = MENTIONED7
+    Options = TextOptions
 
     def parts(self, data: Path) -> Mapping[str, Part]:
         """Training without the comments that are in dev word by word, and dev; who wrote a comment is not known, so equal comments are a group."""
@@ -139,9 +152,9 @@ class TextTraining(Training):
         read = {"train": read_goemotions(data, "train"), "validation": read_goemotions(data, "dev")}
         fresh = ~np.isin(read["train"][0].astype(str), read["validation"][0].astype(str))
         read["train"] = tuple(values[fresh] for values in read["train"])
-        parts = {}
+        parts, folder = {}, None if self.options.features is None else Path(self.options.features)
         for name, (texts, target) in read.items():
-            sentences = Sentences(list(texts))
+            sentences = Sentences(list(texts), folder=folder)
             about = f"GoEmotions {'dev' if name == 'validation' else name}, Ekman grouping; groups are equal comments"
             parts[name] = Part(
                 target, texts.astype(str), lambda rows, turn, of=sentences: of.batch(rows), lengths=sentences.lengths, about=about
