@@ -5,7 +5,7 @@
     name: mini
     modalities: [mini/face_static, mini/audio]      # component ids; a plugin's name stands for all its modalities
     providers:
-      faces: core/haar                              # one id must be there
+      faces: mini/faces                             # one id must be there
       transcript: [core/subtitles, core/whisper]    # of several, the first that has something to say about a medium
     fusion: core/mhpf
     head: core/ppa

@@ -1,6 +1,6 @@
 """How well face detectors find what core/yunet finds, on real clips and pictures, and what a frame costs.
 
-    python benchmarks/faces.py --data DIR --yunet FILE --detector core/haar --detector mini/faces,max_side=480
+    python benchmarks/faces.py --data DIR --yunet FILE --detector mini/faces --detector mini/faces,max_side=320
 
 Clips in ``DIR/video`` and ``DIR/video_edge`` are sampled at 5 frames per second; every picture in ``DIR/images`` and
 ``DIR/images_unlabelled`` is one frame; ``--files LIST`` takes those files alone that a text names, one path below ``DIR`` a line. Faces
@@ -78,14 +78,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with video, video_edge, images and images_unlabelled")
     parser.add_argument("--yunet", type=Path, required=True, help="YuNet's ONNX file")
-    parser.add_argument("--detector", action="append", help="id of a provider of faces, with options: ID,KEY=VALUE (default: core/haar)")
+    parser.add_argument("--detector", action="append", help="id of a provider of faces, with options: ID,KEY=VALUE (default: mini/faces)")
     parser.add_argument("--files", type=Path, help="text with the paths, below the folder, of the files to take")
     parser.add_argument("--every", type=int, default=1, help="take every n-th picture of the folders of pictures")
     given = parser.parse_args()
     try:
         detectors: dict[str, Provider] = {TEACHER: YuNet(YuNetOptions(checkpoint=str(given.yunet), score=UNSURE))}
         registry = plugins.load()
-        detectors |= {text: made(registry, text) for text in given.detector or ["core/haar"]}
+        detectors |= {text: made(registry, text) for text in given.detector or ["mini/faces"]}
         for provider in detectors.values():
             provider.load(torch.device("cpu"), torch.float32)
     except AffectKitError as error:

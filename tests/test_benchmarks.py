@@ -50,7 +50,7 @@ def test_overhead_prints_both_ratios(clips: Path) -> None:
 def test_realtime_prints_factors_per_stage_and_what_bounds_it(clips: Path) -> None:
     said = printed("realtime.py", "--data", clips / "single_face.mp4", "--pairs", 1, *RECIPE)
     assert re.search(r"^single_face.mp4: 2\.\d\d s, \d+ x \d+ pixels", said, re.MULTILINE)
-    assert {"core/haar", "decode"} <= {line.split()[0] for line in said.splitlines() if " reading " in line}
+    assert {"mini/faces", "decode"} <= {line.split()[0] for line in said.splitlines() if " reading " in line}
     assert "forward mini/audio" in said
     assert re.search(r"^bounded by the (reading|main) thread .*, and there by \S+", said, re.MULTILINE)
     assert re.search(r"^real-time factor \d+\.\d \(fastest run \d+\.\d; goal: at least 10\)", said, re.MULTILINE)
@@ -94,10 +94,10 @@ def test_faces_prints_a_row_per_detector(shared_data: Path, tmp_path: Path) -> N
     listed = tmp_path / "listed.txt"
     listed.write_text("video/single_face.mp4\nimages/angry.jpg\nimages/absent.jpg\n", encoding="utf-8")
     yunet = shared_data / "weights" / "face_detection_yunet.onnx"
-    said = printed("faces.py", "--data", shared_data, "--yunet", yunet, "--files", listed, "--detector", "core/haar,max_side=320")
+    said = printed("faces.py", "--data", shared_data, "--yunet", yunet, "--files", listed, "--detector", "mini/faces,max_side=320")
     rows = {tuple(line[:57].split()): line[57:].split() for line in said.splitlines()[1:]}
     assert rows["images/*", "core/yunet"][:6] == ["1", "1", "1.000", "1.000", "0", "0.000"]
-    assert rows["all", "clips", "core/haar,max_side=320"][:2] == ["12", "12"]
+    assert rows["all", "clips", "mini/faces,max_side=320"][:2] == ["12", "12"]
     assert {key[0] for key in rows} == {"video/single_face.mp4", "images/*", "all"}
 
 

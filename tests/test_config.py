@@ -24,7 +24,7 @@ WHOLE = """\
 name: a day at the sea
 modalities: [mini/face_static, mini/audio]
 providers:
-  faces: core/haar
+  faces: mini/faces
   transcript: [core/subtitles, core/whisper]
 fusion: core/mhpf
 head: core/ppa
@@ -59,7 +59,7 @@ def test_a_whole_recipe(write):
     recipe = Recipe.load(write(WHOLE))
     assert recipe.name == "a day at the sea"
     assert recipe.modalities == ("mini/face_static", "mini/audio")
-    assert recipe.alternatives("faces") == ("core/haar",)
+    assert recipe.alternatives("faces") == ("mini/faces",)
     assert recipe.mandatory("faces")
     assert recipe.alternatives("transcript") == ("core/subtitles", "core/whisper")
     assert not recipe.mandatory("transcript")
@@ -70,7 +70,7 @@ def test_a_whole_recipe(write):
     assert recipe.sampling == {"faces": 10.0}
     assert recipe.settings("mini/audio") == Settings(16, "bf16", "cuda:0")
     assert recipe.settings("mini/face_static") == Settings()
-    assert recipe.ids() == ("mini/face_static", "mini/audio", "core/haar", "core/subtitles", "core/whisper", "core/mhpf", "core/ppa")
+    assert recipe.ids() == ("mini/face_static", "mini/audio", "mini/faces", "core/subtitles", "core/whisper", "core/mhpf", "core/ppa")
 
 
 def test_defaults(write):
@@ -278,7 +278,7 @@ def test_all_problems_in_one_report(write):
     [
         ("head: ppa", "head: 'ppa' is not a component id; write plugin/component, for instance core/ppa"),
         ("fusion: core/", "fusion: 'core/' is not a component id"),
-        ("providers: {faces: [core/haar, yunet]}", "providers.faces: 'yunet' is not a component id"),
+        ("providers: {faces: [mini/faces, yunet]}", "providers.faces: 'yunet' is not a component id"),
         ("providers: {faces: 3}", "providers.faces: expected text or a list, each text, found 3 (a whole number)"),
         ("providers: {faces: [core/a, 3]}", "providers.faces.1: expected text, found 3"),
         ("windows: {length: 0}", "windows: length must be greater than 0 seconds, found 0.0"),

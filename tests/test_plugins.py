@@ -142,7 +142,6 @@ def test_core_is_a_plugin_through_the_same_hooks() -> None:
         "core/direct": "head",
         "core/embedding_head": "head",
         "core/embedding_training": "training",
-        "core/haar": "provider",
         "core/mean": "fusion",
         "core/mhpf": "fusion",
         "core/mhpf_training": "training",

@@ -176,8 +176,11 @@ def test_a_recipe_of_ones_own(tmp_path, monkeypatch):
         (["mini/adio"], ["there is no component 'mini/adio'. Did you mean mini/audio?"]),
         (["ers", "core/whisper:bse"], ["no plugin is called 'ers'", "core/whisper has no checkpoint 'bse' to choose. Did you mean base?"]),
         (["mini/face_dynamic:head"], ["mini/face_dynamic has no checkpoint 'head' to choose"]),
-        (["core/haar"], ["core/haar has no weights and needs none"]),
-        (["core/yunet"], ["core/yunet has no random weights: they would be an ONNX file", "take core/haar, which needs no file"]),
+        (["core/mean"], ["core/mean has no weights and needs none"]),
+        (
+            ["core/yunet"],
+            ["core/yunet has no random weights: they would be an ONNX file", "take mini/faces, whose weights are in its package"],
+        ),
         (["--recipe", "none.yaml"], ["there is no recipe at none.yaml"]),
         (["--recipe", "mini/mni"], ["there is no recipe 'mini/mni'. Did you mean mini/mini?"]),
     ],
@@ -195,7 +198,7 @@ def test_what_a_plugin_does_not_write_is_left_out(tmp_path):
     result = call("weights", "tiny", "core", "--out", tmp_path)
     assert result.exit_code == 0, result.output
     assert "core/yunet is as in mini/mini: has no random weights: they would be an ONNX file" in result.stderr
-    assert "core/haar is" not in result.stderr  # it needs no weights
+    assert "core/mean is" not in result.stderr  # it needs no weights
     assert set(yaml.safe_load((tmp_path / "tiny.yaml").read_text())["components"]) >= {"core/mhpf", "core/pfsa"}
 
 

@@ -14,12 +14,11 @@ from affectkit.api import Fusion, Head, Provider, Submitter, Training, hookimpl
 def affectkit_providers() -> Iterable[type[Provider]]:
     """Faces, words and descriptions."""
     from affectkit.builtin.descriptions import Descriptions
-    from affectkit.builtin.haar import Haar
     from affectkit.builtin.subtitles import Subtitles
     from affectkit.builtin.whisper import Whisper
     from affectkit.builtin.yunet import YuNet
 
-    return [Haar, YuNet, Subtitles, Whisper, Descriptions]
+    return [YuNet, Subtitles, Whisper, Descriptions]
 
 
 @hookimpl

@@ -86,7 +86,7 @@ class YuNet(Provider):
         """There is none: nothing that affectkit depends on writes ONNX."""
         raise CheckpointError(
             f"{self.id} has no random weights: they would be an ONNX file, and nothing that affectkit is installed with writes one. "
-            "To try a run without downloads, take core/haar, which needs no file; else get the real one with "
+            "To try a run without downloads, take mini/faces, whose weights are in its package; else get the real one with "
             "'affectkit weights fetch core/yunet'"
         )
 

@@ -96,7 +96,7 @@ def _options(
         strange = [key for key in data if key != "components"]
         if strange:
             raise UsageError(
-                f"--set {strange[0]}: only options of components can be set, for instance --set components.core/haar.max_side=640"
+                f"--set {strange[0]}: only options of components can be set, for instance --set components.mini/faces.max_side=640"
             )
         given = data["components"]
     ids = {id for _, ids in chosen for id in ids}

@@ -19,7 +19,8 @@ LARGEST = 6.0  # logarithm of the largest side in strides; keeps exp finite
 
 
 def _norm(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False), nn.BatchNorm2d(outputs))
+    gap = 2 if size == 1 else 1  # changes nothing of a convolution of 1 x 1 but that torch takes its fast kernel on one thread as well
+    return nn.Sequential(nn.Conv2d(inputs, outputs, size, stride, size // 2, gap, groups, bias=False), nn.BatchNorm2d(outputs))
 
 
 class Separable(nn.Module):
@@ -51,7 +52,7 @@ class FaceFinder(nn.Module):
         self.lateral = nn.ModuleList(_norm(width, NECK, 1) for width in (fine, middle, coarse))
         self.smooth = nn.ModuleList(Separable(NECK, NECK) for _ in STRIDES)
         self.head = nn.Sequential(Separable(NECK, NECK), Separable(NECK, NECK, 5))
-        self.answer = nn.Conv2d(NECK, 1 + 4 + 2 * POINTS, 1)
+        self.answer = nn.Conv2d(NECK, 1 + 4 + 2 * POINTS, 1, dilation=2)
         nn.init.normal_(self.answer.weight, std=0.01)
         nn.init.zeros_(self.answer.bias)
         nn.init.constant_(self.answer.bias[:1], RARE)

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from affectkit_mini import backbone
+from affectkit_mini.detector import Faces
 from affectkit_mini.face import SIDE, FaceDynamic, FaceStatic
 from affectkit_mini.networks import FaceNet, standardise
 
-from affectkit.api import BASIC7
+from affectkit.api import BASIC7, Clip, Media, Span
+from affectkit.faces import Detections, crop
 
 from .conftest import face_clip, predict, says
 
@@ -35,12 +37,13 @@ def with_crops(clip, crops):
 
 
 def photo_clip(path: Path):
-    """The largest face that OpenCV's cascade finds in a photo, as a clip of one crop."""
+    """The largest face that mini/faces finds in a photo, as a clip of one crop."""
     picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
-    x, y, width, height = max(cascade.detectMultiScale(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), 1.1, 5), key=lambda box: box[2])
-    crop = cv2.resize(picture[y : y + height, x : x + width], (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    return with_crops(face_clip(1), crop[None])
+    detector = Faces()
+    detector.load(torch.device("cpu"), torch.float32)
+    still = Clip(Media(path.name, path, "image", 0.0), Span(0.0, 0.0), frames=picture[None], frame_times=np.zeros(1))
+    found = Detections.from_evidence(detector.provide([still])[0])
+    return with_crops(face_clip(1), crop(picture, found.boxes[found.area.argmax()], SIDE, margin=0.0)[None])
 
 
 def test_light_and_contrast_do_not_matter():
