@@ -110,7 +110,9 @@ def _parts(training: Training, plan: Plan, limit: int | None) -> dict[str, Part]
         raise PluginError(
             f"{training.id} gives the parts {', '.join(given) or 'none'}; they are train, validation and, if it likes, calibration"
         )
-    if "calibration" not in given:
+    if not training.calibrates and "calibration" in given:
+        raise PluginError(f"{training.id} gives the part calibration and calibrates nothing; leave it out, or set calibrates = True")
+    if training.calibrates and "calibration" not in given:
         held = given["validation"]
         side = fitting.halves(np.asarray(held.groups).astype(str), plan.seed)
         if side.all() or not side.any():
@@ -134,8 +136,9 @@ def _write(
 
     tensors = {name: _stored(value, plan.store) for name, value in trained.network.state_dict().items()}
     trained.network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in tensors.items()})
-    said = {name: logits_of(training, trained.network, parts[name], plan.batch_size) for name in ("calibration", "validation")}
-    settings = dict(training.settings(said["calibration"], parts["calibration"].truth))
+    held = [name for name in parts if name != "train"]
+    said = {name: logits_of(training, trained.network, parts[name], plan.batch_size) for name in held}
+    settings = dict(training.settings(said["calibration"], parts["calibration"].truth)) if training.calibrates else {}
     about = training.about()
     header = {
         "name": path.stem,

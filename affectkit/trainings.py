@@ -149,10 +149,12 @@ class Training(Component):
     Attributes:
         labels: the label set of the network's output; may be known only after :meth:`parts`.
         learns: whether the network has parameters to learn. Where it has none, only what :meth:`settings` fits is fitted, and there is no training part.
+        calibrates: whether :meth:`settings` fits something. Where not, all of validation is measured and there is no calibration part.
     """
 
     labels: LabelSet
     learns: ClassVar[bool] = True
+    calibrates: ClassVar[bool] = True
     requires: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod

@@ -150,6 +150,22 @@ def test_the_record_measures_what_was_written(registry: plugins.Registry, tmp_pa
     assert "whose figures are therefore a little high" in card
 
 
+def test_what_calibrates_nothing_measures_all_of_validation(
+    registry: plugins.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cls = registry.get("learner/points", "training").cls
+    monkeypatch.setattr(cls, "calibrates", False)
+    made = make(plan_of(epochs=1), registry, tmp_path, device="cpu")
+    assert {name: part["groups"] for name, part in made.record["rows"].items()} == {"train": 12, "validation": 8}
+    assert "temperature" not in made.record
+    assert "temperature" not in made.files[2].read_text()
+    assert "calibration" not in made.record["validation"]
+    whole = cls.parts
+    monkeypatch.setattr(cls, "parts", lambda self, data: {**whole(self, data), "calibration": whole(self, data)["validation"]})
+    with pytest.raises(PluginError, match=r"learner/points gives the part calibration and calibrates nothing; leave it out"):
+        make(plan_of(epochs=1), registry, tmp_path)
+
+
 def test_training_again_measures_again_and_restart_forgets(registry: plugins.Registry, tmp_path: Path) -> None:
     lines: list[str] = []
     first = make(plan_of(epochs=1), registry, tmp_path, device="cpu")

@@ -36,6 +36,7 @@ def affectkit_recipes() -> Iterable[Path]:
 @hookimpl
 def affectkit_trainings() -> Iterable[type[Training]]:
     """How the weights of this package are made."""
+    from affectkit_mini.trainings.detection import DetectionTraining
     from affectkit_mini.trainings.faces import FaceTraining
     from affectkit_mini.trainings.fusion import PairingTraining
     from affectkit_mini.trainings.labels import LabelTraining
@@ -44,7 +45,17 @@ def affectkit_trainings() -> Iterable[type[Training]]:
     from affectkit_mini.trainings.sequences import SequenceTraining
     from affectkit_mini.trainings.voices import VoiceTraining
 
-    return [FaceTraining, SequenceTraining, VoiceTraining, SceneTraining, TextTraining, PairingTraining, PrototypeTraining, LabelTraining]
+    return [
+        DetectionTraining,
+        FaceTraining,
+        SequenceTraining,
+        VoiceTraining,
+        SceneTraining,
+        TextTraining,
+        PairingTraining,
+        PrototypeTraining,
+        LabelTraining,
+    ]
 
 
 @hookimpl

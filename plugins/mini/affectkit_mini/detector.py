@@ -22,6 +22,7 @@ BATCH = 4  # frames of one size that are searched at a time: of more, what lies 
 AGAIN = 200  # longer side in pixels from which on a picture is searched at half its size as well: the network knows no larger faces
 TINY = 9.0  # pixels of what the network sees: it was not taught to find smaller faces
 CANDIDATES = 300  # boxes of a picture that go into non-maximum suppression, those with the highest scores
+BLACK = -1.0  # what the network sees beside the frame, and where it is black
 NARROW = 2.0  # pixels of the frame: a box with a shorter side is no face
 
 
@@ -30,7 +31,7 @@ class FacesOptions:
     """Options of mini/faces.
 
     Attributes:
-        checkpoint: ``default``, or the path of a file that ``train_faces.py`` wrote.
+        checkpoint: ``default``, or the path of a file that ``affectkit train mini/faces`` wrote.
         score: faces below this score, in [0, 1], are left out.
         nms: of two boxes that overlap by more than this share, in [0, 1], the one with the lower score is left out.
         max_side: longer side in pixels that frames are shrunk to before they are searched; larger finds smaller faces and is slower.
@@ -65,14 +66,21 @@ class Faces(Provider):
     checkpoints: ClassVar = {"default": checkpoint("faces", labels=None)}
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
-        import torch
 
         from affectkit import checkpoints
-        from affectkit_mini.single_shot import FaceFinder, fold
+        from affectkit_mini.single_shot import FaceFinder
 
         path = self.weights()
         network = FaceFinder()
         checkpoints.load_strict(network, checkpoints.load_tensors(path), path)
+        self.use(network, device)
+
+    def use(self, network: torch.nn.Module, device: torch.device) -> None:
+        """Takes a network instead of a file of weights; it is changed."""
+        import torch
+
+        from affectkit_mini.single_shot import fold
+
         self._device = device
         self._network = fold(network.eval().requires_grad_(False)).to(device, memory_format=torch.channels_last)
 
@@ -123,8 +131,10 @@ class Faces(Provider):
             if frames.device.type != "cpu":  # only there does torch shrink bytes
                 frames = frames.float()
             frames = functional.interpolate(frames, size, mode="bilinear", antialias=True)
-        shown = functional.pad(frames.float() / 255, (0, -size[1] % CELL, 0, -size[0] % CELL))
-        answers = self._network(shown.contiguous(memory_format=torch.channels_last))
+        padded = (size[0] + -size[0] % CELL, size[1] + -size[1] % CELL)
+        shown = torch.empty((len(frames), 3, *padded), device=self._device, memory_format=torch.channels_last).fill_(BLACK)
+        scaled(shown[..., : size[0], : size[1]].copy_(frames))
+        answers = self._network(shown)
         centres, strides = (part.to(self._device) for part in cells(*shown.shape[2:]))
         scores = answers[..., 0].sigmoid()
         stretch = torch.tensor([width / size[1], height / size[0]], device=self._device)
@@ -136,6 +146,16 @@ class Faces(Provider):
             rows = torch.cat([scores[row, keep, None], boxes * stretch.repeat(2), (points * stretch).flatten(1)], 1)
             found.append(rows[(boxes[:, 2:] - boxes[:, :2]).prod(1) >= TINY**2].cpu().numpy())
         return found
+
+
+def shown_to(frames: torch.Tensor) -> torch.Tensor:
+    """Frames (B, H, W, 3) uint8 as the network sees them: (B, 3, H, W) float32 in [-1, 1]."""
+    return scaled(frames.permute(0, 3, 1, 2).float())
+
+
+def scaled(values: torch.Tensor) -> torch.Tensor:
+    """Values in [0, 255], in their place, as those in [-1, 1]."""
+    return values.mul_(1 / 127.5).add_(BLACK)
 
 
 def _alike(clips: Sequence[Clip]) -> Iterator[list[int]]:

@@ -61,13 +61,13 @@ class FaceFinder(nn.Module):
         """What every cell says.
 
         Args:
-            pictures: (B, 3, H, W) float RGB in [0, 1], sides multiples of 32.
+            pictures: (B, 3, H, W) float RGB in [-1, 1], sides multiples of 32.
 
         Returns:
             (B, N, 15) float: logit of a face; offset x, y of its centre from the cell's, and logarithm of its width and height,
             both in strides; x, y of the five points from the cell's centre, in strides.
         """
-        fine = self.fine(self.stem(pictures * 2 - 1))
+        fine = self.fine(self.stem(pictures))
         middle = self.middle(fine)
         coarse = self.coarse(middle)
         above: Tensor | None = None

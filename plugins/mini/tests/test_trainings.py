@@ -9,24 +9,50 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from affectkit_mini.trainings import sentence_features
+from affectkit_mini.detector import Faces
+from affectkit_mini.single_shot import FaceFinder, cells
+from affectkit_mini.trainings import detection, sentence_features
+from affectkit_mini.trainings.canvases import NO_FACE, Canvases, cut, goals
+from affectkit_mini.trainings.detection_loss import loss
 from affectkit_mini.trainings.faces import FaceTraining
 from affectkit_mini.trainings.language import SceneTraining, TextTraining, distribution
 from affectkit_mini.trainings.sentence_features import Sentences
 from affectkit_mini.trainings.sequences import SequenceOptions, SequenceTraining
+from affectkit_mini.trainings.teacher import Picture
 from affectkit_mini.trainings.voices import VoiceOptions, VoiceTraining
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import f1_score
 
 from affectkit import fitting, plugins
 from affectkit.api import Training, Turn, UsageError
+from affectkit.checkpoints import load_tensors
 from affectkit.training_recipes import Plan
 
-TRAININGS = (FaceTraining, SequenceTraining, VoiceTraining, SceneTraining, TextTraining)
+TRAININGS = (detection.DetectionTraining, FaceTraining, SequenceTraining, VoiceTraining, SceneTraining, TextTraining)
 
 
 def made(cls: type[Training]) -> Training:
     return cls(SequenceOptions(sequences=48)) if cls is SequenceTraining else cls()
+
+
+@pytest.fixture
+def little(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Few of the files that mini/faces learns from and is measured on."""
+    monkeypatch.setattr(detection, "CROPS", (60, 20))
+    monkeypatch.setattr(detection, "COMPOSITES", 4)
+    names = [
+        "video/single_face.mp4",
+        "video/hungry.mkv",
+        "images/angry.jpg",
+        "images/happy.jpg",
+        "images/no-faces.jpg",
+        "images/single_face.jpg",
+    ]
+    for name in ("weights", "faces", "video_edge/park.mp4", "images_unlabelled/deepface_0000.jpg", *names):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.symlink_to(shared_data / name)
+    return tmp_path
 
 
 def test_a_recipe_for_every_training_with_the_name_of_its_weights() -> None:
@@ -37,9 +63,9 @@ def test_a_recipe_for_every_training_with_the_name_of_its_weights() -> None:
 
 
 @pytest.mark.parametrize("cls", TRAININGS, ids=lambda cls: cls.name)
-def test_parts_are_apart_and_a_step_works(cls: type[Training], shared_data: Path) -> None:
+def test_parts_are_apart_and_a_step_works(cls: type[Training], shared_data: Path, request: pytest.FixtureRequest) -> None:
     training = made(cls)
-    parts = training.parts(shared_data)
+    parts = training.parts(request.getfixturevalue("little") if cls is detection.DetectionTraining else shared_data)
     fitting.check_disjoint(parts, cls.name)
     torch.manual_seed(0)
     network = training.network()
@@ -59,7 +85,64 @@ def test_parts_are_apart_and_a_step_works(cls: type[Training], shared_data: Path
     network.eval()
     held = {name: torch.as_tensor(value) for name, value in parts["validation"].batch(np.arange(3), None).items()}
     with torch.inference_mode():
-        assert training.predict(network, held).shape == (3, 7)
+        assert training.predict(network, held).shape == (3, len(training.labels))
+
+
+def test_figures_of_faces_are_those_of_the_detector(little: Path) -> None:
+    training = detection.DetectionTraining()
+    held = training.parts(little)["validation"]
+    assert {name: int(rows.sum()) for name, rows in held.views.items()} == {"clips": 12, "pictures": 2, "composites": 4}
+    detector = Faces()
+    network = FaceFinder()
+    network.load_state_dict({name: value.float() for name, value in load_tensors(detector.weights()).items()})
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    found = training.figures(network.eval(), held, torch.zeros(len(held), 1), {})
+    assert (found["clips, frames"], found["clips, faces"], found["clips, recall"]) == (12, 12, 1)
+    assert (found["pictures, faces"], found["pictures, recall of the largest face"], found["pictures, false boxes per frame"]) == (1, 1, 0)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    network.answer.bias.data[0] = 50.0  # a face in every cell
+    everywhere = training.figures(network, held.take(np.flatnonzero(held.views["pictures"])), torch.zeros(2, 1), {})
+    assert everywhere["pictures, false boxes per frame"] > 10
+    assert everywhere["clips, frames"] == 0
+
+
+def test_made_pictures_say_where_their_faces_are() -> None:
+    """A white square in black is the face: the cells that are asked for a box lie in it, and get its place."""
+    rgb = np.zeros((200, 200, 3), np.uint8)
+    rgb[60:140, 80:140] = 255
+    box = np.array([80, 60, 140, 140, 90, 80, 130, 80, 110, 100, 90, 120, 130, 120], np.float32)
+    picture = Picture("square.png", rgb, box[None], NO_FACE[1], np.concatenate([box, [0.9]])[None].astype(np.float32))
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        image, faces, doubtful = Canvases([picture], [picture]).around(random, picture, 160, 160)
+        faces, doubtful = cut(faces, doubtful, 160, 160)
+        goal, wanted = goals(faces, doubtful, 160, 160)
+        assert set(map(tuple, wanted[wanted[:, 2] > 0])) <= set(map(tuple, faces))
+        if not len(faces):
+            continue
+        assert (goal == 1).any()
+        x0, y0, x1, y1 = faces[0, :4].round().astype(int).clip(0, 160)
+        middle = image[(3 * y0 + y1) // 4 : (y0 + 3 * y1) // 4, (3 * x0 + x1) // 4 : (x0 + 3 * x1) // 4]
+        assert middle.mean() > 200
+        centres = cells(160, 160)[0].numpy()[goal == 1]
+        assert ((centres > faces[0, :2] - 16) & (centres < faces[0, 2:4] + 16)).all()
+
+
+def test_the_loss_of_faces_is_least_where_they_are() -> None:
+    faces = np.array([[40, 40, 88, 100, 52, 60, 76, 60, 64, 74, 54, 86, 74, 86]], np.float32)
+    goal, wanted = (torch.from_numpy(part)[None] for part in goals(faces, np.zeros((0, 4)), 128, 128))
+    centres, strides = cells(128, 128)
+    right = torch.zeros(1, len(centres), 15)
+    right[..., 0] = torch.where(goal == 1, 8.0, -8.0)
+    sides = wanted[..., 2:4] - wanted[..., :2]
+    right[..., 1:3] = ((wanted[..., :2] + wanted[..., 2:4]) / 2 - centres) / strides
+    right[..., 3:5] = (sides.clamp_min(1) / strides).log()
+    right[..., 5:] = ((wanted[..., 4:].unflatten(-1, (5, 2)) - centres[:, None]) / strides[:, None]).flatten(-2)
+    assert loss(right, goal, wanted, (128, 128)) < 0.01
+    for part, change in ((slice(0, 1), 0), (slice(1, 3), 1.0), (slice(3, 5), 0.5), (slice(5, 15), 1.0)):
+        wrong = right.clone()
+        wrong[..., part] = -wrong[..., part] if change == 0 else wrong[..., part] + change
+        assert loss(wrong, goal, wanted, (128, 128)) > loss(right, goal, wanted, (128, 128)) + 0.05
 
 
 def test_voices_are_measured_by_those_who_did_not_hear_them(shared_data: Path) -> None:

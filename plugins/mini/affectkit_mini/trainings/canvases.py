@@ -1,4 +1,4 @@
-"""Made pictures for train_faces.py: real faces at any size, composites, mosaics and pictures without a face, under bad light.
+"""Made pictures for the training of mini/faces: real faces at any size, composites, mosaics and pictures without a face, under bad light.
 
 A sample is a picture (H, W, 3) uint8 with its faces (K, 14), boxes and points, and doubtful boxes (L, 4), in its own pixels.
 """
@@ -6,78 +6,74 @@ A sample is a picture (H, W, 3) uint8 with its faces (K, 14), boxes and points, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from itertools import count
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
-import torch
+
+from affectkit.api import Turn
 from affectkit_mini.single_shot import STRIDES, cells
-from faces_teacher import Picture
+from affectkit_mini.trainings.teacher import Picture
 
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 RANGES = {8: (9, 40), 16: (28, 88), 32: (64, 400)}  # pixels: sides of the faces that the cells of a stride answer for
-SIZES = ((160, 160, 12), (96, 160, 18), (160, 96, 18), (192, 192, 9))  # height, width, pictures in a batch
-SIZE_SHARES = (0.5, 0.2, 0.15, 0.15)
+SIZES = ((160, 160), (96, 160), (160, 96), (192, 192), (256, 256))  # height and width of the pictures of a batch
+SIZE_SHARES = (0.46, 0.2, 0.14, 0.12, 0.08)
 SEEN, UNSEEN = 0.55, 0.1  # shares of its box in the picture: a face; nothing; between them, doubtful
 TINY = 10.0  # pixels: smaller faces are doubtful
 CENTRE, EDGE, SPREAD = 0.16, 0.22, 0.2  # distance from a face's centre, in its sides: of a hit; of what gives a box; of the falling weight
 LEAST, MOST = 0.7, 1.4  # shares of a range within which a face may be found as well, and need not
+PIECES = 3  # rows and columns of the pieces of a face that is taken apart
 NO_FACE = (np.zeros((0, 14), np.float32), np.zeros((0, 4), np.float32))
 
 
-class Canvases(torch.utils.data.IterableDataset):
-    """Batches without end.
+class Canvases:
+    """Made pictures, a batch at a time.
 
     Args:
         pictures: real pictures with labels.
         crops: faces that are pasted into others.
-        seed: the same seed gives the same batches.
-        first: number of the first batch; each depends on the seed and its number alone.
     """
 
-    def __init__(self, pictures: Sequence[Picture], crops: Sequence[Picture], seed: int, first: int = 0) -> None:
-        self.pictures, self.crops, self.seed, self.first = pictures, crops, seed, first
+    def __init__(self, pictures: Sequence[Picture], crops: Sequence[Picture]) -> None:
+        self.pictures, self.crops = pictures, crops
         self.shares = _shares(pictures)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Pictures (B, H, W, 3) uint8, goals (B, N), owners (B, N) and faces (K, 14) of the whole batch; see :func:`goals`."""
-        for step in count(self.first):
-            random = np.random.default_rng([self.seed, step])
-            height, width, number = SIZES[random.choice(len(SIZES), p=SIZE_SHARES)]
-            images, all_goals, owners, faces, before = [], [], [], [], 0
-            for _ in range(number):
-                image, here, doubtful = self.sample(random, height, width)
-                goal, owner = goals(here, doubtful, height, width)
-                images.append(image)
-                all_goals.append(goal)
-                owners.append(np.where(owner >= 0, owner + before, -1))
-                faces.append(here)
-                before += len(here)
-            yield tuple(torch.from_numpy(part) for part in (np.stack(images), np.stack(all_goals), np.stack(owners), np.concatenate(faces)))
+    def batch(self, rows: np.ndarray, turn: Turn) -> Mapping[str, np.ndarray]:
+        """One made picture for each of ``rows`` of the pictures: ``shown`` (B, H, W, 3) uint8, and ``goal`` (B, N) and ``wanted`` (B, N, 14) of :func:`goals`."""
+        random = turn.numpy()
+        height, width = SIZES[random.choice(len(SIZES), p=SIZE_SHARES)]
+        samples = [self.sample(random, self.pictures[row], height, width) for row in rows]
+        aims = [goals(faces, doubtful, height, width) for _, faces, doubtful in samples]
+        return {
+            "shown": np.stack([image for image, *_ in samples]),
+            "goal": np.stack([goal for goal, _ in aims]),
+            "wanted": np.stack([wanted for _, wanted in aims]),
+        }
 
-    def sample(self, random: np.random.Generator, height: int, width: int) -> Sample:
+    def sample(self, random: np.random.Generator, picture: Picture, height: int, width: int) -> Sample:
         """One made picture of that many pixels."""
         kind = random.random()
-        if kind < 0.36:
-            made = self.around(random, height, width)
-        elif kind < 0.53:
-            made = self.whole(random, height, width)
-        elif kind < 0.71:
+        if kind < 0.33 and len(picture.faces):
+            made = self.around(random, picture, height, width)
+        elif kind < 0.5:
+            made = self.whole(random, picture, height, width)
+        elif kind < 0.68:
             made = self.composite(random, height, width)
-        elif kind < 0.79:
-            made = self.mosaic(random, height, width)
+        elif kind < 0.76:
+            made = self.mosaic(random, picture, height, width)
+        elif kind < 0.83 and len(picture.faces):
+            made = self.beside(random, picture, height, width)
         else:
-            made = ((self.background if kind < 0.97 else texture)(random, height, width), *NO_FACE)
+            made = ((self.scene if kind < 0.97 else texture)(random, height, width), *NO_FACE)
         faces, doubtful = cut(made[1], made[2], height, width)
         image = np.ascontiguousarray(made[0])
         occlude(image, faces, random)
         return worsen(image, random), faces, doubtful
 
-    def around(self, random: np.random.Generator, height: int, width: int) -> Sample:
+    def around(self, random: np.random.Generator, picture: Picture, height: int, width: int) -> Sample:
         """A face of a picture at any size and place."""
-        picture = self._pick(random, "faces")
         face = picture.faces[random.integers(len(picture.faces))]
         side = math.sqrt((face[2] - face[0]) * (face[3] - face[1]))
         most = (1.9 if random.random() < 0.25 else 1.05) * min(height, width)  # so large that no cell should take its eyes for a face
@@ -87,9 +83,19 @@ class Canvases(torch.utils.data.IterableDataset):
         place = [random.uniform(min(0.3 * wanted, edge / 2), max(edge - 0.3 * wanted, edge / 2)) for edge in (width, height)]
         return show(picture, matrix(face[:4], place, scale, random, 20, 0.4), height, width, random)
 
-    def whole(self, random: np.random.Generator, height: int, width: int) -> Sample:
+    def beside(self, random: np.random.Generator, picture: Picture, height: int, width: int) -> Sample:
+        """What is next to a face, mostly below it: hair, hands and clothes, as large as if the face were looked at."""
+        face = picture.faces[random.integers(len(picture.faces))]
+        side = math.sqrt((face[2] - face[0]) * (face[3] - face[1]))
+        scale = max(min(math.exp(random.uniform(math.log(30), math.log(2.0 * max(height, width)))), 2.5 * side), TINY) / side
+        away = np.array([random.uniform(-1.5, 1.5), random.uniform(0.7, 3.0) if random.random() < 0.7 else random.uniform(-3.0, -0.7)])
+        reach = np.array([width, height]) / scale
+        centre = (face[:2] + face[2:4]) / 2 + away * (0.5 * side + 0.3 * reach)
+        move = matrix(np.tile(centre, 2), [width / 2, height / 2], scale, random, 20, 0.4)
+        return show(picture, move, height, width, random)
+
+    def whole(self, random: np.random.Generator, picture: Picture, height: int, width: int) -> Sample:
         """A picture as the detector will see it: shrunk into the corner."""
-        picture = self._pick(random, "all")
         tall, wide = picture.rgb.shape[:2]
         scale = min(height / tall, width / wide) * (random.uniform(0.7, 1.0) if random.random() < 0.5 else 1.0)
         frame = np.array([0, 0, wide, tall])
@@ -113,8 +119,16 @@ class Canvases(torch.utils.data.IterableDataset):
                 return image
         return texture(random, height, width)
 
-    def composite(self, random: np.random.Generator, height: int, width: int) -> Sample:
-        """Faces of other pictures, pasted with a soft edge where there is none."""
+    def scene(self, random: np.random.Generator, height: int, width: int) -> np.ndarray:
+        """A picture without a face, in half of all cases with things pasted that are none: what is pasted is not therefore a face."""
+        image = np.ascontiguousarray(self.background(random, height, width))
+        if random.random() < 0.5:
+            for _ in range(random.integers(1, 4)):
+                self.decoy(image, [], random)
+        return image
+
+    def composite(self, random: np.random.Generator, height: int, width: int, decoys: bool = True) -> Sample:
+        """Faces of other pictures, pasted with a soft edge where there is none, and things that are no faces among them."""
         image = self.background(random, height, width).copy()
         faces: list[np.ndarray] = []
         for _ in range(random.integers(1, 7)):
@@ -128,19 +142,40 @@ class Canvases(torch.utils.data.IterableDataset):
             place = [random.uniform(0.4 * wanted, max(edge - 0.4 * wanted, 0.5 * wanted)) for edge in (width, height)]
             move = matrix(face[:4], place, wanted / side, random, 20, 0.4)
             box = moved(Picture("", source.rgb, face[None], NO_FACE[1], NO_FACE[0]), move)[0][0]
-            if all((np.minimum(box[2:4], other[2:4]) <= np.maximum(box[:2], other[:2])).any() for other in faces):
+            if all(apart(box, other) for other in faces):
                 paste(image, source.rgb, face, move, wanted, real, random)
                 faces.append(box)
+        if decoys and random.random() < 0.4:
+            self.decoy(image, faces, random)
         return image, np.array(faces, np.float32).reshape(-1, 14), NO_FACE[1]
 
-    def mosaic(self, random: np.random.Generator, height: int, width: int) -> Sample:
+    def decoy(self, image: np.ndarray, faces: Sequence[np.ndarray], random: np.random.Generator) -> None:
+        """Pastes what is no face as faces are pasted: a piece of a scene, or a face that was taken apart; not over a face."""
+        height, width = image.shape[:2]
+        wanted = math.exp(random.uniform(math.log(16), math.log(0.8 * min(height, width))))
+        side = int(min(max(wanted, 24), 96))
+        if random.random() < 0.6:
+            rgb = self.background(random, side, side)
+        else:
+            source = self.crops[random.integers(len(self.crops))] if random.random() < 0.5 else self._pick(random, "faces")
+            rgb = taken_apart(source, random)
+        tall, wide = rgb.shape[:2]
+        face = np.array([0.15 * wide, 0.1 * tall, 0.85 * wide, 0.95 * tall])
+        place = [random.uniform(0, edge) for edge in (width, height)]
+        reach = np.array([place[0] - wanted, place[1] - wanted, place[0] + wanted, place[1] + wanted])
+        if all(apart(reach, other) for other in faces):
+            move = matrix(face, place, wanted / max(face[2] - face[0], face[3] - face[1]), random, 20, 0.4)
+            paste(image, rgb, face, move, wanted, random.random() < 0.7, random)
+
+    def mosaic(self, random: np.random.Generator, picture: Picture, height: int, width: int) -> Sample:
         """Four pictures in one."""
         image = np.zeros((height, width, 3), np.uint8)
         column, row = int(random.uniform(0.3, 0.7) * width), int(random.uniform(0.3, 0.7) * height)
         faces, doubtful = [], []
         for left, top, right, low in ((0, 0, column, row), (column, 0, width, row), (0, row, column, height), (column, row, width, height)):
             make = self.around if random.random() < 0.6 else self.whole
-            image[top:low, left:right], here, doubts = make(random, low - top, right - left)
+            picture = self._pick(random, "faces" if make == self.around else "all")
+            image[top:low, left:right], here, doubts = make(random, picture, low - top, right - left)
             here, doubts = cut(here, doubts, low - top, right - left)
             faces.append(here + np.tile(np.array([left, top], np.float32), 7))
             doubtful.append(doubts + np.tile(np.array([left, top], np.float32), 2))
@@ -163,6 +198,23 @@ def _shares(pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
     scenes = [min(p.rgb.shape[:2]) >= 100 and "facial_expressions" not in p.name for p in pictures]
     kinds = {"all": weight, "faces": weight * [len(p.faces) > 0 for p in pictures], "scenes": weight * scenes}
     return {kind: values / values.sum() for kind, values in kinds.items()}
+
+
+def taken_apart(picture: Picture, random: np.random.Generator) -> np.ndarray:
+    """The largest face of a picture with its pieces in another order: (S, S, 3) uint8."""
+    face = picture.faces[np.argmax(picture.faces[:, 2] - picture.faces[:, 0])]
+    piece = 32
+    side = PIECES * piece
+    scale = side / max(face[2] - face[0], face[3] - face[1])
+    whole = warp(picture.rgb, matrix(face[:4], [side / 2, side / 2], scale, random, 0, 0), side, side)
+    order = random.permutation(PIECES**2)
+    tiles = whole.reshape(PIECES, piece, PIECES, piece, 3).swapaxes(1, 2).reshape(-1, piece, piece, 3)[order]
+    return np.ascontiguousarray(tiles.reshape(PIECES, PIECES, piece, piece, 3).swapaxes(1, 2).reshape(side, side, 3))
+
+
+def apart(box: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two boxes share nothing."""
+    return bool((np.minimum(box[2:4], other[2:4]) <= np.maximum(box[:2], other[:2])).any())
 
 
 def matrix(box: np.ndarray, place: Sequence[float], scale: float, random: np.random.Generator, degrees: float, tilted: float) -> np.ndarray:
@@ -244,8 +296,10 @@ def scribble(image: np.ndarray, random: np.random.Generator, number: int) -> Non
         colour = tuple(int(v) for v in random.integers(0, 256, 3))
         here, there = ((int(random.integers(width)), int(random.integers(height))) for _ in range(2))
         line = int(random.integers(-1, 12)) or 1
-        shape = random.integers(5)
-        if shape == 0:
+        shape = random.integers(7)
+        if shape > 4:
+            rings(image, here, random)
+        elif shape == 0:
             axes = (int(random.integers(3, 60)), int(random.integers(3, 60)))
             cv2.ellipse(image, here, axes, random.uniform(0, 180), 0, 360, colour, line)
         elif shape == 1:
@@ -255,6 +309,20 @@ def scribble(image: np.ndarray, random: np.random.Generator, number: int) -> Non
         else:
             text = "".join(chr(code) for code in random.integers(48, 122, random.integers(1, 10)))
             cv2.putText(image, text, here, int(random.integers(8)), random.uniform(0.4, 3), colour, abs(line))
+
+
+def rings(image: np.ndarray, centre: tuple[int, int], random: np.random.Generator) -> None:
+    """Draws ellipses in each other, some of them of two colours: balls, wheels, suns and letters are round as heads are."""
+    size = math.exp(random.uniform(math.log(6), math.log(0.4 * min(image.shape[:2]))))
+    tall, angle = random.uniform(0.8, 1.5), random.uniform(-30, 30)
+    for _ in range(random.integers(1, 5)):
+        axes = (max(int(size), 1), max(int(tall * size), 1))
+        colours = [tuple(int(v) for v in random.integers(0, 256, 3)) for _ in range(2)]
+        cv2.ellipse(image, centre, axes, angle, 0, 360, colours[0], -1)
+        if random.random() < 0.4:
+            begin = random.uniform(0, 360)
+            cv2.ellipse(image, centre, axes, angle, begin, begin + random.uniform(60, 240), colours[1], -1)
+        size *= random.uniform(0.4, 0.9)
 
 
 def cut(faces: np.ndarray, doubtful: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -310,7 +378,7 @@ def goals(faces: np.ndarray, doubtful: np.ndarray, height: int, width: int) -> t
 
     Returns:
         Goals (N,) float32: 1 where a face is, below it the closer to 0 the farther from a face, -1 where it does not matter;
-        owners (N,) int64: the face whose box a cell should give, or -1.
+        and (N, 14) float32: the box and the points that a cell should give, zeros where it need not.
     """
     centres, strides = (part.numpy() for part in cells(height, width))
     strides = strides[:, 0]
@@ -339,4 +407,6 @@ def goals(faces: np.ndarray, doubtful: np.ndarray, height: int, width: int) -> t
                 goal[rest] = np.maximum(goal[rest], np.exp(-((distance[rest] / SPREAD) ** 2) / 2))
             elif LEAST * least <= size <= MOST * most:
                 goal[here & (distance < SPREAD) & (goal >= 0) & (goal < 1)] = -1
-    return goal, owner
+    wanted = np.zeros((len(centres), 14), np.float32)
+    wanted[owner >= 0] = faces[owner[owner >= 0]]
+    return goal, wanted

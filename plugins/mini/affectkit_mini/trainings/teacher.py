@@ -1,11 +1,11 @@
-"""Pictures with the faces that YuNet finds in them: what train_faces.py learns from, and what it is measured on."""
+"""Pictures with the faces that YuNet finds in them: what mini/faces learns from, and what it is measured on."""
 
 from __future__ import annotations
 
-import pickle
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,11 +15,12 @@ from affectkit.api import MediaError
 from affectkit.decoding import read_frames
 from affectkit.detections import iou
 from affectkit.media import open_media
+from affectkit_mini.trainings.corpora import present
 
 CLIPS, PICTURES = ("video", "video_edge"), ("images", "images_unlabelled")
 VALIDATION = Path(__file__).with_name("faces_validation.txt")  # kept by person and source: nobody is on both sides
 FPS = 5.0  # frames of a clip per second
-SIDES = (640, 1280, 320, 160)  # pixels: longer sides at which the teacher looks; the first is what faces.py measures against
+SIDES = (640, 1280, 320, 160)  # pixels: longer sides at which the teacher looks; the first is what it is measured against
 KEPT_SIDE = 900  # pixels: longer side of a picture that is kept for training
 SMALLEST = 32  # pixels: of smaller pictures the teacher gives boxes that change from call to call
 SURE, ELSEWHERE, DOUBTFUL = 0.7, 0.8, 0.45  # scores: of faces at the first side, of those found at another side alone, of what is left out
@@ -89,32 +90,27 @@ class Teacher:
         return Picture(name, rgb, faces[:, :14], np.array(doubtful, np.float32).reshape(-1, 4), first)
 
 
-def pictures(data: Path, teacher: Teacher, cache: Path) -> tuple[list[Picture], list[Picture]]:
-    """Pictures for training, at most 900 pixels long, and those for validation in their own size; kept in ``cache`` once they are labelled."""
-    if not cache.exists():
-        kept = set(VALIDATION.read_text(encoding="utf-8").split())
-        training, validation = [], []
-        for name, rgb in _read(data):
-            if min(rgb.shape[:2]) < SMALLEST:
-                continue
+def pictures(data: Path, teacher: Teacher) -> tuple[list[Picture], list[Picture]]:
+    """Pictures for training, at most 900 pixels long, and those for validation in their own size."""
+    kept = set(VALIDATION.read_text(encoding="utf-8").split())
+    training, validation = [], []
+    for name, rgb in _read(data):
+        if min(rgb.shape[:2]) >= SMALLEST:
             picture = teacher.label(name, rgb)
             (validation if name in kept else training).append(picture if name in kept else _smaller(picture))
-        cache.write_bytes(pickle.dumps((training, validation)))
-    made: tuple[list[Picture], list[Picture]] = pickle.loads(cache.read_bytes())
-    return made
+    return training, validation
 
 
-def _read(data: Path) -> Any:
+def _read(data: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and frames (H, W, 3) of all files, up to where they break."""
     for folder in (*CLIPS, *PICTURES):
-        for path in sorted((data / folder).glob("*")):
+        for path in sorted(present(data / folder).glob("*")):
             due = -np.inf
-            try:
+            with suppress(MediaError):  # some of the clips are there because they break
                 for frame in read_frames(open_media(path)):
                     if frame.time >= due - 1e-6:
                         due = (np.floor(frame.time * FPS + 1e-6) + 1) / FPS
                         yield f"{folder}/{path.name}", frame.rgb()
-            except MediaError as error:
-                print(f"{path.name}: {error}")
 
 
 def _smaller(picture: Picture) -> Picture:
@@ -127,7 +123,7 @@ def _smaller(picture: Picture) -> Picture:
 
 def crops(data: Path, teacher: Teacher, split: str, count: int) -> list[Picture]:
     """Those of ``count`` pictures of FER2013 in which the teacher is sure of a face."""
-    rows = pd.read_parquet(data / "faces" / "fer2013.parquet")
+    rows = pd.read_parquet(present(data / "faces" / "fer2013.parquet"))
     kept = []
     for cell in rows[rows["split"] == split].sample(count, random_state=0)["jpeg"]:
         content = cell if isinstance(cell, bytes) else cell["bytes"]
