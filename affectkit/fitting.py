@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from affectkit.errors import PluginError
+from affectkit.errors import PluginError, UsageError
 from affectkit.intervals import Tally, tally_classes, tally_dimensions, tally_units
 from affectkit.labels import LabelSet
 
@@ -117,6 +117,19 @@ def check_disjoint(parts: Mapping[str, Part], owner: str) -> None:
                 shown = ", ".join(both[:5]) + (f" and {len(both) - 5} more" if len(both) > 5 else "")
                 raise PluginError(f"{owner}: {shown} in both {seen[group]} and {name}; no speaker, subject or film may be in two parts")
             seen[group] = name
+
+
+def check_classes(truth: np.ndarray, labels: LabelSet, owner: str) -> None:
+    """Raises where the rows that are learned from, (N,) int64 columns, are all of one class.
+
+    Raises:
+        UsageError: naming the class.
+    """
+    classes = np.unique(truth)
+    if len(classes) < 2:
+        raise UsageError(
+            f"{owner}: all {len(truth)} rows to learn from are {labels.labels[classes[0]]}; there must be two of {', '.join(labels.labels)}"
+        )
 
 
 def halves(groups: np.ndarray, seed: int) -> np.ndarray:

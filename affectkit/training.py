@@ -29,7 +29,7 @@ from affectkit.checkpoints import save_torch
 from affectkit.errors import StoreError, UsageError, did_you_mean
 from affectkit.fitting import MAIN, class_weights, metrics
 from affectkit.training_recipes import Plan
-from affectkit.training_rows import Order, loader, logits_of
+from affectkit.training_rows import Order, loader, logits_of, not_finite
 from affectkit.trainings import Part, Trained, Training
 
 Launcher = Literal["none", "pytorch", "slurm"]
@@ -156,6 +156,7 @@ class _Course(Hook):
         self.average: dict[str, Tensor] = {}
         self.updates, self.step = 0, 0
         self.total: Tensor | float = 0.0
+        self.losses: list[Tensor] = []  # of the steps of an epoch, as far as this process made them
         self._check_metric()
 
     def before_train(self, runner: Runner) -> None:
@@ -187,6 +188,7 @@ class _Course(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """The moving average, and from time to time the state."""
         self.total = self.total + outputs["loss"].detach()
+        self.losses.append(outputs["loss"].detach())
         self.step += 1
         if self.plan.average is not None:
             self.updates += 1
@@ -208,13 +210,11 @@ class _Course(Hook):
         dist.all_reduce(sum_of_losses, "mean")
         loss = float(sum_of_losses) / len(self.order)
         if not math.isfinite(loss):
-            raise UsageError(
-                f"the loss of {self.training.id} is {loss} in epoch {runner.epoch + 1}; choose a lower optimiser.rate or set optimiser.clip"
-            )
+            raise UsageError(f"the loss of {self.training.id} is {loss} in epoch {runner.epoch + 1}; {self._remedy()}")
         found = self._measure(network)
         self.history.append({"loss": loss, **found})
         self._choose(network)
-        self.step, self.total = 0, 0.0
+        self.step, self.total, self.losses = 0, 0.0, []
         self._keep(runner, runner.epoch + 1, runner.iter)
         self._tell(self._line(runner))
         if self._finished():
@@ -235,6 +235,16 @@ class _Course(Hook):
         found = [metrics(self.training.labels, self.parts["validation"], self.training.probabilities(logits, {}).numpy())]
         dist.broadcast_object_list(found)
         return found[0]
+
+    def _remedy(self) -> str:
+        """What to do about a loss that is no number: where the rows of its first step have NaN, that, else the rate."""
+        bad = next((step for step, loss in enumerate(self.losses) if not math.isfinite(float(loss))), None)
+        if bad is not None:
+            self.order.first = self.step - len(self.losses) + bad
+            names = not_finite(self.parts["train"], *next(iter(self.order)))
+            if names:
+                return f"rows of its step {self.order.first + 1} have NaN or infinite numbers in {', '.join(names)}: look at the data"
+        return "choose a lower optimiser.rate or set optimiser.clip"
 
     @property
     def metric(self) -> str:

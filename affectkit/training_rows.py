@@ -80,6 +80,11 @@ def loader(part: Part, order: Order, workers: int) -> DataLoader[Any]:
     return DataLoader(_Rows(part), batch_size=None, sampler=order, num_workers=workers, collate_fn=_same)
 
 
+def not_finite(part: Part, rows: np.ndarray, turn: Turn) -> list[str]:
+    """Names of what is not a number somewhere in a batch, for a message about a loss that is none."""
+    return [name for name, value in _batch(part, rows, turn).items() if value.is_floating_point() and not value.isfinite().all()]
+
+
 class _Rows(Dataset[Any]):
     """Batches of a part; the sampler says which rows, and for which step."""
 

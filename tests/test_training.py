@@ -203,6 +203,12 @@ def test_precisions_on_a_gpu(registry: plugins.Registry, tmp_path: Path, precisi
             {},
             r"the loss of learner/points is nan in epoch 1; choose a lower optimiser.rate or set optimiser.clip",
         ),
+        (
+            {"options": {"unknown": 19}},
+            {},
+            r"the loss of learner/points is nan in epoch 1; rows of its step \d have NaN or infinite numbers in points: look at the data",
+        ),
+        ({"options": {"classes": 1}}, {}, r"learner/points: all 144 rows to learn from are left; there must be two of left, middle, right"),
         ({"data": None}, {}, r"learner/points needs data: write data in the recipe or give --data"),
     ],
 )

@@ -183,7 +183,11 @@ def test_labels_of_windows(data: Path, tmp_path: Path) -> None:
         ({"groups": "actor"}, ConfigError, r"groups: 'actor' finds nothing in 'actor\d+_\d+'; write for instance"),
         ({"groups": "("}, ConfigError, r"groups: '\(' is no regular expression"),
         ({"set": "basic"}, UsageError, r"there is no label set 'basic'. Did you mean basic"),
-        ({"groups": "^(act)"}, UsageError, r"there are labels for 1 media or groups; at least 4 are needed"),
+        (
+            {"groups": "^(act)"},
+            UsageError,
+            r"there are labels for 1 media \(or groups, where options.groups says what they are of\); at least 4 are needed",
+        ),
         ({"held": 1.0}, ConfigError, r"held must be between 0 and 1, found 1.0"),
     ],
 )

@@ -108,11 +108,14 @@ def apart(groups: np.ndarray, held: float, seed: int) -> np.ndarray:
     """(N,) bool that keeps about a share ``held`` of the groups, at least two, for validation and calibration.
 
     Raises:
-        UsageError: for fewer than four groups.
+        UsageError: for fewer than four of them.
     """
     names = np.unique(groups)
     if len(names) < 4:
-        raise UsageError(f"there are labels for {len(names)} media or groups; at least 4 are needed to learn, to measure and to calibrate")
+        raise UsageError(
+            f"there are labels for {len(names)} media (or groups, where options.groups says what they are of); "
+            "at least 4 are needed to learn, to measure and to calibrate"
+        )
     count = min(max(round(held * len(names)), 2), len(names) - 1)
     return np.isin(groups, np.random.default_rng(seed).permutation(names)[:count])
 

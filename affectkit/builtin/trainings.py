@@ -113,7 +113,9 @@ class _OfRuns(Training):
         def batch(some: np.ndarray, turn: Turn | None) -> Mapping[str, np.ndarray]:
             return {name: values[some] for name, values in given.items()}
 
-        whole = Part(wanted, groups, batch, about=f"windows of {len({window[:2] for window in windows})} labelled media")
+        whole = Part(
+            wanted, groups, batch, about=f"windows of {len({window[:2] for window in windows})} labelled media, shared out by groups"
+        )
         held = apart(groups, self.options.held, self.options.seed) if self.learns else np.ones(len(groups), dtype=bool)
         parts = {"validation": whole.take(np.flatnonzero(held))}
         return parts | ({"train": whole.take(np.flatnonzero(~held))} if self.learns else {})

@@ -16,6 +16,8 @@ class Options:
     rows: int = 240
     shared: bool = False
     slow: float = 0.0
+    classes: int = 3
+    unknown: int | None = None
 
 
 class Points(Training):
@@ -28,9 +30,11 @@ class Points(Training):
     def parts(self, data: Path) -> Mapping[str, Part]:
         random = np.random.default_rng(7)
         rows = self.options.rows
-        truth = random.choice(3, rows, p=[0.6, 0.3, 0.1])
+        truth = random.choice(3, rows, p=[0.6, 0.3, 0.1]).clip(max=self.options.classes - 1)
         people = np.array([f"person {index % 20}" for index in range(rows)])
         points = (np.eye(3, 2)[truth] * 2 + random.normal(size=(rows, 2))).astype(np.float32)
+        if self.options.unknown is not None:
+            points[self.options.unknown] = np.nan
 
         def batch(some: np.ndarray, turn: Turn | None) -> Mapping[str, np.ndarray]:
             if turn is None:
