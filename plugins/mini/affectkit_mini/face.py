@@ -56,7 +56,7 @@ class FaceStaticOptions:
     """Options of mini/face_static.
 
     Attributes:
-        checkpoint: ``default``, or the path of a file that ``train_face_static.py`` wrote.
+        checkpoint: ``default``, or the path of a file that ``affectkit train mini/face_static`` wrote.
     """
 
     checkpoint: str = "default"
@@ -111,8 +111,8 @@ class FaceDynamicOptions:
 
     Attributes:
         least: pictures of the face that a window must hold; a still says nothing about a motion.
-        backbone: path of a file that ``train_face_static.py`` wrote, instead of the one in this package.
-        head: path of a file that ``train_face_dynamic.py`` wrote, instead of the one in this package.
+        backbone: path of a file that ``affectkit train mini/face_static`` wrote, instead of the one in this package.
+        head: path of a file that ``affectkit train mini/face_dynamic`` wrote, instead of the one in this package.
     """
 
     least: int = 2

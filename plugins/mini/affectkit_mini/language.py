@@ -40,7 +40,7 @@ class LanguageOptions:
     """Options of mini/text and mini/scene.
 
     Attributes:
-        checkpoint: ``default``, or the path of a file that the component's training script wrote.
+        checkpoint: ``default``, or the path of a file that ``affectkit train`` wrote by the recipe of the component's name.
     """
 
     checkpoint: str = "default"

@@ -29,7 +29,7 @@ def checkpoint(name: str, labels: LabelSet | None = BASIC7) -> Checkpoint:
 
 
 def load_network(network: torch.nn.Module, path: Path) -> Mapping[str, Any]:
-    """Fills a network from a file that a training script of this package wrote.
+    """Fills a network from a file that ``affectkit train`` wrote by a recipe of this package.
 
     Args:
         network: gets every tensor of the file, in its own precision, and is put into evaluation mode.
@@ -59,7 +59,7 @@ def read_settings(path: Path) -> Mapping[str, Any]:
 
     text = checkpoints.metadata(path).get("settings")
     if text is None:
-        raise CheckpointError(f"{path} has no settings in its header; give a file that a training script of affectkit-mini wrote")
+        raise CheckpointError(f"{path} has no settings in its header; give one that affectkit train wrote by a recipe of affectkit-mini")
     settings = json.loads(text)
     if tuple(settings["labels"]) != BASIC7.labels:
         raise CheckpointError(f"{path} gives the labels {settings['labels']}, expected {list(BASIC7.labels)}")
