@@ -7,8 +7,8 @@ Clips in ``DIR/video`` and ``DIR/video_edge`` are sampled at 5 frames per second
 are those that YuNet gives at least 0.7 and that are more than 40 pixels high or wide. Recall is the share of them that a
 detector finds at IoU 0.5, over all faces and over the largest of each frame. A false box is one that meets no face of YuNet at IoU 0.3,
 even of those that YuNet gives only 0.5. Detectors see the same frames in the same run, up to 16 of a medium in a call, and
-core/yunet is one of them. Time is wall time per frame, after one frame of warming up: only the ratio to core/yunet means something on
-another machine.
+core/yunet is one of them. Time is that of the processor per frame, over all cores, after one frame of warming up: only the ratio to core/yunet
+means something on another machine.
 """
 
 from __future__ import annotations
@@ -160,12 +160,12 @@ def measure(detectors: dict[str, Provider], images: Iterator[np.ndarray]) -> Row
 
 
 def detect(provider: Provider, images: Sequence[np.ndarray]) -> tuple[list[Detections], float]:
-    """Faces of each frame, and the seconds that all of them took."""
+    """Faces of each frame, and the seconds of processor that all of them took."""
     medium = Media("frame", Path("frame"), "image", 0.0)
     clips = [Clip(medium, Span(0.0, 0.0), frames=image[None], frame_times=np.zeros(1)) for image in images]
-    begin = time.perf_counter()
+    begin = time.process_time()
     evidences = provider.provide(clips)
-    seconds = time.perf_counter() - begin
+    seconds = time.process_time() - begin
     return [Detections.from_evidence(evidence) for evidence in evidences], seconds
 
 
