@@ -187,7 +187,7 @@ class Training(Component):
         """
 
     def loss(self, network: torch.nn.Module, batch: Mapping[str, torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
-        """The loss of a batch: cross-entropy (classes), its binary kind (units), or the mean squared error (quantities).
+        """The loss of a batch: cross-entropy (classes), its binary kind (units), or the mean squared error (quantities); NaN in units and quantities says nothing.
 
         Args:
             network: as in :meth:`predict`.
@@ -199,9 +199,13 @@ class Training(Component):
         logits, truth = self.predict(network, batch).float(), batch["truth"]
         if self.labels.kind == "categorical":
             return functional.cross_entropy(logits, truth, weights)
+        said = ~truth.isnan()
+        target = truth.float().nan_to_num()
         if self.labels.kind == "multilabel":
-            return functional.binary_cross_entropy_with_logits(logits, truth.float(), pos_weight=weights)
-        return functional.mse_loss(logits, truth.float())
+            losses = functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weights, reduction="none")
+        else:
+            losses = functional.mse_loss(logits, target, reduction="none")
+        return (losses * said).sum() / said.sum().clamp_min(1)
 
     def parameters(self, network: torch.nn.Module, decay: float) -> list[dict[str, Any]]:
         """Groups of parameters for the optimiser: biases, norms and other vectors are not pulled to zero."""

@@ -15,6 +15,7 @@ from affectkit.api import BASIC7, BASIC8, CheckpointError, ConfigError, Output, 
 from affectkit.builtin.embedding_head import EmbeddingHead
 from affectkit.builtin.fusion import MHPFFusion, load_mhpf
 from affectkit.builtin.labelled import apart, groups_of, labelled
+from affectkit.labels import KNOWN
 from affectkit.making import Made, make
 from affectkit.media import Media
 from affectkit.options import build
@@ -101,6 +102,36 @@ def test_a_head_on_embeddings_is_used_by_a_run(data: Path, registry: plugins.Reg
     assert [BASIC7.labels[i] for i in values[:3].argmax(1)] == list(CLASSES)
     assert values[:3].sum(1).tolist() == pytest.approx([1.0, 1.0, 1.0])
     assert values[3].isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("set_name", "columns", "metric"), [("va", ("valence", "arousal"), "mean_ccc"), ("au12", ("AU4", "AU12"), "mean_f1")]
+)
+def test_labels_that_are_partly_unknown(
+    data: Path, registry: plugins.Registry, tmp_path: Path, set_name: str, columns: tuple[str, str], metric: str
+) -> None:
+    """A head on quantities and on units; where nobody said anything, nothing is learned and nothing measured."""
+    known = (
+        {"neutral": (0, 0), "anger": (-1, 1), "happiness": (1, 1)}
+        if set_name == "va"
+        else {"neutral": (0, 0), "anger": (1, 0), "happiness": (0, 1)}
+    )
+    lines = ["media," + ",".join(columns)]
+    for number, line in enumerate((data / "labels.csv").read_text().splitlines()[1:]):
+        media, label = line.split(",")
+        first, second = (0.8 * value if set_name == "va" else value for value in known[label])
+        lines.append(f"{media},{'' if number % 6 == 1 else first},{'' if number % 6 == 3 else second}")
+    path = tmp_path / "labels.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    made = head(data, registry, tmp_path / "out", labels=str(path), set=set_name)
+    assert all(np.isfinite(epoch["loss"]) for epoch in made.record["history"])
+    assert made.record["validation"]["all"][metric]["value"] > 0.7
+    component = EmbeddingHead(EmbeddingHead.Options(checkpoint=str(made.files[0])))
+    component.load(torch.device("cpu"), torch.float32)
+    assert component.labels == KNOWN[set_name]
+    found = component.convert(Output({}), sources(5 * torch.eye(7, 6)[[BASIC7.index("anger")]])).values[component.labels][0]
+    first, second = (component.labels.index(column) for column in columns)
+    assert found[first] < -0.3 < 0.3 < found[second] if set_name == "va" else found[second] < 0.5 < found[first]
 
 
 def test_smoothing_and_the_gate(data: Path, registry: plugins.Registry, tmp_path: Path) -> None:
