@@ -14,7 +14,7 @@ import numpy as np
 
 import affectkit
 from affectkit import fitting
-from affectkit.errors import PluginError, UsageError
+from affectkit.errors import PluginError, StoreError, UsageError
 from affectkit.files import replacing
 from affectkit.intervals import RESAMPLES, Score, scores
 from affectkit.model_cards import card
@@ -75,7 +75,10 @@ def make(
     training = _component(plan, registry)
     name = plan.name or training.name
     parts = _parts(training, plan, limit)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{out} cannot be made or is no folder: {error.strerror or error}") from error
     work = out / f"{name}.training"
     if restart and work.exists():
         shutil.rmtree(work)

@@ -35,6 +35,12 @@ from affectkit.trainings import Part, Trained, Training
 Launcher = Literal["none", "pytorch", "slurm"]
 Report = Callable[[str], None]
 
+LAUNCHERS = {
+    "pytorch": ("torchrun", ("RANK", "WORLD_SIZE", "MASTER_ADDR")),
+    "slurm": ("srun", ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST")),
+}
+"""The program that starts the processes of a launcher, and what it tells them."""
+
 KEEP_EVERY = 60.0  # seconds after which the state is written within an epoch
 
 
@@ -374,6 +380,14 @@ def _device(name: str, launcher: Launcher, precision: str) -> str:
         device = str(choose_device(name))
     else:
         device = "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+        program, told = LAUNCHERS[launcher]
+        if missing := [variable for variable in told if variable not in os.environ]:
+            raise UsageError(
+                f"--launcher {launcher} is for processes that {program} starts, and there is no {', '.join(missing)}; "
+                f"start them with {program}, or leave out --launcher for one process"
+            )
+        if launcher == "slurm" and device == "cpu":
+            raise UsageError("--launcher slurm gives each process a GPU, and there is none; on processors start them with torchrun")
     if precision == "fp16" and not device.startswith("cuda"):
         raise UsageError(f"precision fp16 needs a GPU, and this training is on {device}; write precision: bf16")
     return device

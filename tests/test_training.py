@@ -19,6 +19,7 @@ from sklearn.metrics import recall_score
 
 from affectkit import fitting, plugins, training_rows
 from affectkit.api import PluginError, UsageError
+from affectkit.errors import StoreError
 from affectkit.labels import LabelSet
 from affectkit.making import make
 from affectkit.training_recipes import Plan, Schedule
@@ -208,6 +209,12 @@ def test_precisions_on_a_gpu(registry: plugins.Registry, tmp_path: Path, precisi
             {},
             r"the loss of learner/points is nan in epoch 1; rows of its step \d have NaN or infinite numbers in points: look at the data",
         ),
+        (
+            {},
+            {"launcher": "pytorch"},
+            r"--launcher pytorch is for processes that torchrun starts, and there is no RANK, WORLD_SIZE, MASTER_ADDR; start",
+        ),
+        ({}, {"launcher": "slurm"}, r"there is no SLURM_PROCID, SLURM_NTASKS, SLURM_NODELIST; start them with srun, or leave out --launcher for one process"),
         ({"options": {"classes": 1}}, {}, r"learner/points: all 144 rows to learn from are left; there must be two of left, middle, right"),
         ({"data": None}, {}, r"learner/points needs data: write data in the recipe or give --data"),
     ],
@@ -217,6 +224,21 @@ def test_what_cannot_be_trained(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         make(plan_of(**changes), registry, tmp_path, **given)
+
+
+def test_slurm_without_a_gpu(registry: plugins.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST"):
+        monkeypatch.setenv(name, "1")
+    with pytest.raises(
+        UsageError, match="--launcher slurm gives each process a GPU, and there is none; on processors start them with torchrun"
+    ):
+        make(plan_of(), registry, tmp_path, device="cpu", launcher="slurm")
+
+
+def test_a_folder_that_cannot_be_made(registry: plugins.Registry, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(StoreError, match="out cannot be made or is no folder: File exists"):
+        make(plan_of(), registry, tmp_path / "out", device="cpu")
 
 
 def test_nobody_is_in_two_parts(registry: plugins.Registry, tmp_path: Path) -> None:
