@@ -214,7 +214,11 @@ def test_precisions_on_a_gpu(registry: plugins.Registry, tmp_path: Path, precisi
             {"launcher": "pytorch"},
             r"--launcher pytorch is for processes that torchrun starts, and there is no RANK, WORLD_SIZE, MASTER_ADDR; start",
         ),
-        ({}, {"launcher": "slurm"}, r"there is no SLURM_PROCID, SLURM_NTASKS, SLURM_NODELIST; start them with srun, or leave out --launcher for one process"),
+        (
+            {},
+            {"launcher": "slurm"},
+            r"there is no SLURM_PROCID, SLURM_NTASKS, SLURM_NODELIST; start them with srun, or leave out --launcher for one process",
+        ),
         ({"options": {"classes": 1}}, {}, r"learner/points: all 144 rows to learn from are left; there must be two of left, middle, right"),
         ({"data": None}, {}, r"learner/points needs data: write data in the recipe or give --data"),
     ],
