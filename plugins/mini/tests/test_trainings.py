@@ -24,8 +24,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import f1_score
 
 from affectkit import fitting, plugins
-from affectkit.api import Training, Turn, UsageError
+from affectkit.api import Part, Training, Turn, UsageError
 from affectkit.checkpoints import load_tensors
+from affectkit.metrics import ece
 from affectkit.training_recipes import Plan
 
 TRAININGS = (detection.DetectionTraining, FaceTraining, SequenceTraining, VoiceTraining, SceneTraining, TextTraining)
@@ -233,7 +234,16 @@ def test_thresholds_are_the_best_of_the_grid() -> None:
     for label, chosen in enumerate(settings["thresholds"]):
         best = max(f1_score(truth[:, label], scores[:, label] >= value) for value in np.linspace(0.05, 0.9, 86))
         assert f1_score(truth[:, label], scores[:, label] >= chosen) == pytest.approx(best)
-    assert distribution(scores, settings["exponent"]).sum(axis=1) == pytest.approx(1.0)
+    rows = distribution(scores, settings["exponent"])
+    assert rows.sum(axis=1) == pytest.approx(1.0)
+    told = TextTraining().figures(torch.nn.Identity(), Part(truth, np.arange(200), lambda rows, turn: {}), logits, settings)
+    name, single = "macro_f1 at the thresholds", truth.sum(axis=1) == 1
+    assert told[name] == pytest.approx(f1_score(truth, scores >= settings["thresholds"], average="macro"))
+    assert told[f"{name}, lower"] < told[name] < told[f"{name}, upper"]
+    hit = rows[single].argmax(axis=1) == truth[single].argmax(axis=1)
+    assert told["accuracy on rows with one label"] == pytest.approx(hit.mean())
+    assert told["ece on rows with one label"] == pytest.approx(ece(rows[single].max(axis=1), hit))
+    assert (told["exponent g"], told["threshold of fear"]) == (settings["exponent"], settings["thresholds"][3])
 
 
 def test_data_that_are_not_there(tmp_path: Path) -> None:
