@@ -140,8 +140,8 @@ class VoiceTraining(Training):
             limits="Trained on acted, studio-recorded speech: few voices, two English sentences and short Polish ones. Aimed at were UAR 0.65 on RAVDESS, 0.50 on "
             "nEMO, and 0.72 of four classes on a corpus and language that it never heard: the first is missed by less than the interval is wide, the second is the "
             "upper end of it, and the third is far away. With `--set options.without=nemo` and `options.without=ravdess` the training measures it: 0.34 and 0.37, "
-            "where chance is 0.25. More than 0.45 was not reached even where an oracle told these numbers' mean and spread in the other corpus: whether a voice is "
-            "stirred carries over, anger against happiness and sadness against neutral hardly. Tried without gain on unseen voices: 157 more numbers of voice quality and "
+            "where chance is 0.25. Not much more was reached where an oracle told these numbers' mean and spread in the other corpus: whether a voice is "
+            "stirred carries over, anger against happiness and sadness against neutral hardly. Tried without gain on unseen voices: more numbers of voice quality and "
             "intonation, noise and offsets on the numbers by which the corpora differ, leaving those out, and leaving out those that disturbances move. The calibration error of a corpus by itself is above 0.05. Spontaneous speech, music, laughter and children are "
             "outside of what it has heard, and there it is often wrong with confidence. nEMO has no disgust. The corpora's terms forbid commercial use. "
             "Accuracy on poor input, condition by condition: `docs/robustness.md` in the repository.",
