@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 MIXED = 0.8  # share of the training in which pictures are mixed
+SMALL = 0.4  # share of the training in which crops are smaller, which is quicker (progressive resizing, Howard 2018; Tan and Le 2021, https://arxiv.org/abs/2104.00298)
+SMALL_SIZE = 36  # pixels
 CLEARER = 0.85  # share after which fewer of them have holes
 
 
@@ -82,14 +84,15 @@ class _Batches:
         import torch
         from torch.nn.functional import one_hot
 
-        from affectkit_mini.networks import standardise
+        from affectkit_mini.networks import FACE_SIZE, standardise
         from affectkit_mini.trainings.pictures import augment
 
         grey = torch.from_numpy(self.pictures[rows]).float().div(255)[:, None]
         if turn is None:
             return {"crops": standardise(grey)}
         generator = turn.torch()
-        crops = standardise(augment(grey, generator, erase=0.4 if turn.done < CLEARER else 0.1))
+        size = SMALL_SIZE if turn.done < SMALL else FACE_SIZE
+        crops = standardise(augment(grey, generator, 0.4 if turn.done < CLEARER else 0.1, size))
         target = one_hot(torch.from_numpy(self.truth[rows]), len(BASIC7)).float()
         if turn.done < MIXED:
             share = float(turn.numpy().beta(0.2, 0.2))

@@ -102,7 +102,7 @@ class PairingTraining(MHPFTraining):
         from affectkit_mini.trainings.sequences import SequenceOptions, SequenceTraining
 
         static = self._folder / "face_static.safetensors"
-        training = SequenceTraining(SequenceOptions(backbone=static, sequences=2 * self.options.rows))
+        training = SequenceTraining(SequenceOptions(backbone=static, sequences=4 * self.options.rows))
         part, dynamic = self._held(training, data), self._read("face_dynamic", training)
         warmth = float(self._settings("face_static")["temperature"])
         averages = []

@@ -26,12 +26,12 @@ class SequenceOptions:
 
     Attributes:
         backbone: weights of mini/face_static; ``None`` for those in this package.
-        sequences: how many are made for training; half as many are made for measuring.
+        sequences: how many are made for training; a quarter as many are made for measuring.
         seed: of what is made.
     """
 
     backbone: Path | None = None
-    sequences: int = 2500
+    sequences: int = 6000
     seed: int = 1
 
 
@@ -49,7 +49,7 @@ class SequenceTraining(Training):
     def parts(self, data: Path) -> Mapping[str, Part]:
         """Sequences of ``train`` to learn from, and of ``public_test``; those go forwards where they are measured."""
         parts = {}
-        for number, (name, split, count) in enumerate((("train", "train", 1.0), ("validation", "public_test", 0.5))):
+        for number, (name, split, count) in enumerate((("train", "train", 1.0), ("validation", "public_test", 0.25))):
             pictures, truth, _ = read_fer2013(data, split)
             made = _Sequences(
                 self.options.backbone or FOLDER / "face_static.safetensors",
@@ -155,10 +155,11 @@ class _Sequences:
         if self._net is None:
             self._net = FaceNet()
             load_network(self._net, self.backbone)
+            self._net.to(memory_format=torch.channels_last)
         rows = np.arange(chunk * TOGETHER, min((chunk + 1) * TOGETHER, len(self.truth)))
         before, after = (torch.from_numpy(self.pictures[which[rows]]).float().div(255) for which in (self.first, self.last))
         generator = torch.Generator().manual_seed(self.seed * 100_003 + chunk)
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):  # reading takes nearly all of the time, and this halves it
             logits, embeddings = self._net.read(make_sequences(before, after, generator).flatten(0, 1))
         for place, row in enumerate(rows.tolist()):
             part = slice(place * LENGTH, (place + 1) * LENGTH)
