@@ -32,10 +32,11 @@ class AudioOptions:
 
 
 class AudioEmotion(Modality):
-    """Basic emotions of a voice: small networks over its pitch, harmonicity, timing, energy, spectrum and modulation, trained on acted speech (RAVDESS, nEMO).
+    """Basic emotions of a voice: small networks over its pitch, harmonicity, timing, energy, spectrum and modulation, in numbers of the whole and in their
+    course, trained on acted speech (RAVDESS, nEMO).
 
     It hears how something is said, in English and Polish by actors, and nothing of what is said. Silence and less than
-    0.3 seconds of sound are no evidence. Embedding ``voice``: those 310 numbers, standardised. Quality: ``sound``, the share of the window
+    0.3 seconds of sound are no evidence; of a course of more than 4 seconds the first 4 are read. Embedding ``voice``: the 310 numbers, standardised and without those that tell recordings apart. Quality: ``sound``, the share of the window
     that holds sound, and ``level``, the loudest mel band in dB.
     """
 
@@ -47,7 +48,7 @@ class AudioEmotion(Modality):
     checkpoints: ClassVar = {"default": checkpoint("audio")}
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
-        from affectkit_mini.networks import VoiceNet
+        from affectkit_mini.voice_network import VoiceNet
 
         self._net = VoiceNet()
         self._temperature = float(load_network(self._net, self.weights())["temperature"])
@@ -58,7 +59,7 @@ class AudioEmotion(Modality):
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """The network with random numbers."""
-        from affectkit_mini.networks import VoiceNet
+        from affectkit_mini.voice_network import VoiceNet
 
         return write_random(folder / "audio.safetensors", VoiceNet, temperature=1.0)
 
@@ -66,6 +67,7 @@ class AudioEmotion(Modality):
         import torch
 
         from affectkit_mini import sound, voice
+        from affectkit_mini.voice_network import loop
 
         if clip.audio is None or len(clip.audio) < sound.SHORTEST * sound.RATE:
             return None
@@ -77,14 +79,16 @@ class AudioEmotion(Modality):
         heard = int(active.sum()) * sound.HOP / sound.RATE  # seconds
         if heard < sound.SHORTEST:
             return None
+        numbers, course = voice.describe(samples, power)
         return {
-            "voice": voice.describe(samples, power),
+            "voice": numbers,
+            "course": loop(course),
             "sound": torch.tensor(min(heard * sound.RATE / len(samples), 1.0), dtype=torch.float32),
             "level": levels.max(),
         }
 
     def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
-        logits, voice = (part.float() for part in self._net(batch["voice"], self.options.left_out))
+        logits, voice = (part.float() for part in self._net(batch["voice"], batch["course"], self.options.left_out))
         return Output(
             values={BASIC7: (logits / self._temperature).softmax(1)},
             embeddings={"voice": voice},

@@ -6,8 +6,6 @@ probabilities are made by the components.
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -188,72 +186,6 @@ class SentenceHead(nn.Module):
         scale = embedding.shape[1] ** 0.5  # unit length to unit variance
         joined = functional.gelu(self.join(self.dropout(torch.cat([pooled, embedding * scale], 1))))
         return self.classify(self.dropout(joined)), joined
-
-
-class VoiceNet(nn.Module):
-    """Small networks side by side over the numbers of a voice, two hidden layers each.
-
-    Each may leave out a part of the voices in training, so that those can be measured by members that did not hear them.
-
-    Args:
-        folds: parts into which the voices are cut.
-        each: members that leave out the same part.
-        inputs: numbers of a voice.
-        hidden: width of the hidden layers.
-        classes: logits that it gives.
-
-    Attributes:
-        fold: (M,) int64, the part that a member leaves out.
-    """
-
-    fold: Tensor
-
-    def __init__(self, folds: int = 5, each: int = 2, inputs: int = 310, hidden: int = 128, classes: int = 7, dropout: float = 0.5) -> None:
-        super().__init__()
-        members = folds * each
-        self.dropout = dropout
-        widths = (inputs, hidden, hidden, classes)
-        self.register_buffer("fold", torch.arange(members) % folds)
-        self.standard = nn.BatchNorm1d(members * inputs, affine=False, momentum=0.01)
-        self.weights = nn.ParameterList(
-            nn.Parameter((torch.rand(members, width, after) * 2 - 1) / width**0.5) for width, after in pairwise(widths)
-        )
-        self.bias = nn.Parameter(torch.zeros(members, 1, classes))
-        self.norms = nn.ModuleList(nn.BatchNorm1d(members * hidden) for _ in range(2))
-
-    def standardise(self, features: Tensor) -> Tensor:
-        """(M, B, 310) with zero mean and unit variance over the rows of training, within 4."""
-        return _side_by_side(self.standard, features.nan_to_num()).clamp(-4, 4)
-
-    def classify(self, features: Tensor) -> Tensor:
-        """Logits (M, B, C) of standardised features (M, B, 310), a member each."""
-        x = functional.dropout(features, self.dropout / 3, self.training)
-        for weight, norm in zip(self.weights, self.norms, strict=False):
-            x = functional.dropout(functional.silu(_side_by_side(norm, torch.bmm(x, weight))), self.dropout, self.training)
-        return torch.bmm(x, self.weights[-1]) + self.bias
-
-    def forward(self, features: Tensor, left_out: int | Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Classify voices.
-
-        Args:
-            features: (B, 310) float, as ``voice.describe`` gives them.
-            left_out: part, or (B,) int64 part of each row, that a member must have left out to be asked; ``None`` asks all.
-
-        Returns:
-            Mean log-probabilities of the members (B, C), which a softmax makes a distribution, and the standardised features (B, 310).
-        """
-        standard = self.standardise(features.expand(len(self.fold), -1, -1))
-        said = self.classify(standard).float().log_softmax(2)
-        if left_out is None:
-            return said.mean(0), standard.mean(0)
-        asked = (self.fold[:, None] == left_out).float()[..., None]
-        return (said * asked).sum(0) / asked.sum(0), standard.mean(0)
-
-
-def _side_by_side(norm: nn.Module, x: Tensor) -> Tensor:
-    """A norm over the rows of (M, B, D), with statistics of its own for each of the M times D columns."""
-    found: Tensor = norm(x.transpose(0, 1).flatten(1))
-    return found.unflatten(1, (len(x), -1)).transpose(0, 1)
 
 
 DENSE_SCALE, WORDS_SCALE = 0.1, 6.0  # how far a common pull to zero lets each part go

@@ -27,6 +27,18 @@ KNEE, STEP = 1000.0, 200.0 / 3.0  # Slaney's mel scale: 200/3 Hz per mel up to 1
 GROWTH = np.log(6.4) / 27.0  # and from there 27 mel from 1000 to 6400 Hz, evenly in the logarithm
 
 
+def to_mel(hertz: np.ndarray | float) -> np.ndarray:
+    """Slaney's mel of frequencies in Hz, as ``librosa.hz_to_mel``."""
+    hertz = np.asarray(hertz, float)
+    return np.where(hertz < KNEE, hertz / STEP, KNEE / STEP + np.log(np.maximum(hertz, KNEE) / KNEE) / GROWTH)
+
+
+def to_hertz(mel: np.ndarray | float) -> np.ndarray:
+    """Inverse of :func:`to_mel`."""
+    mel = np.asarray(mel, float)
+    return np.where(mel < KNEE / STEP, mel * STEP, KNEE * np.exp(GROWTH * (mel - KNEE / STEP)))
+
+
 @lru_cache(maxsize=4)
 def mel_filters(rate: int = RATE, window: int = WINDOW, bands: int = BANDS, lowest: float = LOWEST, highest: float = HIGHEST) -> Tensor:
     """Triangular filters on Slaney's mel scale, each of unit area, as ``librosa.filters.mel``.
@@ -44,9 +56,7 @@ def mel_filters(rate: int = RATE, window: int = WINDOW, bands: int = BANDS, lowe
     Returns:
         (bands, window // 2 + 1) float32.
     """
-    ends = [hertz / STEP if hertz < KNEE else KNEE / STEP + np.log(hertz / KNEE) / GROWTH for hertz in (lowest, highest)]
-    mel = np.linspace(*ends, bands + 2)
-    corners = np.where(mel < KNEE / STEP, mel * STEP, KNEE * np.exp(GROWTH * (mel - KNEE / STEP)))  # Hz
+    corners = to_hertz(np.linspace(to_mel(lowest), to_mel(highest), bands + 2))
     low, centre, high = (corners[i : bands + i, None] for i in range(3))
     lines = np.arange(window // 2 + 1) * rate / window  # Hz of each line of the spectrum
     shape = np.minimum((lines - low) / (centre - low), (high - lines) / (high - centre)).clip(0.0)

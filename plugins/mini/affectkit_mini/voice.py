@@ -1,4 +1,4 @@
-"""What a voice does, in 310 numbers: pitch, harmonicity, timing, energy, spectrum and modulation, computed with torch.
+"""What a voice does, in 310 numbers and as a course: pitch, harmonicity, timing, energy, spectrum and modulation, computed with torch.
 
 Frames are those of :mod:`affectkit_mini.sound`, 100 per second; T is their number. Pitch is the autocorrelation of a windowed frame over that of
 its window (Boersma 1993, "Accurate short-term analysis of the fundamental frequency"), chosen in two passes: the second one prefers what is near
@@ -17,6 +17,7 @@ from torch.nn import functional
 from affectkit_mini.sound import BANDS, HOP, RATE, decibels, mel_power, sounding
 
 NUMBERS = 310
+ROWS = BANDS + 2  # of a course: mel levels, pitch, its strength
 FRAME, LINES = 800, 2048  # samples of a frame for pitch (50 ms), and of its transform
 LOWEST_PITCH, HIGHEST_PITCH = 65.0, 550.0  # Hz
 PITCH_FROM = 55.0  # Hz; pitch is in semitones above it
@@ -27,21 +28,24 @@ FRAMES_PER_SECOND = RATE / HOP
 PARTS = ((0.3, 2.0), (2.0, 4.0), (4.0, 8.0), (8.0, 16.0))  # Hz of modulation
 
 
-def describe(samples: Tensor, power: Tensor | None = None) -> Tensor:
-    """The numbers of a sound.
+def describe(samples: Tensor, power: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The numbers and the course of a sound.
 
     Args:
         samples: (N,) float32 in [-1, 1] at 16 kHz, with at least one sounding frame.
         power: (T, 64) the mel power of the samples without their mean, where it is known.
 
     Returns:
-        (310,) float32.
+        The numbers (310,) float32, and the course (T', 66) float32 from the first sounding frame to the last, 50 frames per second: mel levels in dB,
+        pitch in semitones above 55 Hz, and its strength in [0, 1].
     """
     samples = samples - samples.mean()
     if power is None:
         power = mel_power(samples)
     voice = _voice(power, *pitch(samples))
-    return torch.cat([_pitch_numbers(voice), _voicing_numbers(voice), _energy_numbers(voice), _spectrum_numbers(voice)])
+    numbers = torch.cat([_pitch_numbers(voice), _voicing_numbers(voice), _energy_numbers(voice), _spectrum_numbers(voice)])
+    rows = torch.cat([voice.levels, voice.pitch[:, None], voice.strength[:, None]], 1)
+    return numbers, rows[: len(rows) // 2 * 2].unflatten(0, (-1, 2)).mean(1)
 
 
 def pitch(samples: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from affectkit_mini import sound, voice
 from affectkit_mini.audio import AudioEmotion, AudioOptions
+from affectkit_mini.voice_network import INPUTS, LENGTH, loop, relative
 
 from affectkit.api import BASIC7, UsageError
 
@@ -34,6 +35,12 @@ def test_mel_filters_equal_librosa(rate, window, bands, lowest, highest):
     ours = sound.mel_filters(rate, window, bands, lowest, highest)
     assert (ours.shape, ours.dtype) == (theirs.shape, torch.float32)
     np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-6 * theirs.max(), rtol=0)
+
+
+def test_mel_scale_equals_librosa():
+    hertz = np.array([0.0, 50.0, 999.0, 1000.0, 1001.0, 8000.0])
+    np.testing.assert_allclose(sound.to_mel(hertz), librosa.hz_to_mel(hertz), rtol=1e-9)
+    np.testing.assert_allclose(sound.to_hertz(sound.to_mel(hertz)), hertz, rtol=1e-9)
 
 
 def by_librosa(samples: np.ndarray) -> np.ndarray:
@@ -127,17 +134,62 @@ def test_pitch_of_speech_is_that_of_librosa(file, shared_data: Path):
 def test_the_recording_does_not_matter():
     """Its level, its offset and the silence around the voice."""
     samples = torch.from_numpy(sound_clip(2.0).audio)
-    numbers = voice.describe(samples)
+    numbers, course = voice.describe(samples)
     assert numbers.shape == (voice.NUMBERS,)
     assert torch.isfinite(numbers).all()
-    torch.testing.assert_close(voice.describe(samples * 0.5), numbers, atol=2e-3, rtol=2e-3)
-    torch.testing.assert_close(voice.describe(samples + 0.1), numbers, atol=2e-3, rtol=2e-3)
-    torch.testing.assert_close(voice.describe(samples, sound.mel_power(samples - samples.mean())), numbers)
+    for other in (samples * 0.5, samples + 0.1):
+        found, changed = voice.describe(other)
+        torch.testing.assert_close(found, numbers, atol=2e-3, rtol=2e-3)
+        torch.testing.assert_close(relative(changed[None]), relative(course[None]), atol=0.01, rtol=0)
+    torch.testing.assert_close(voice.describe(samples, sound.mel_power(samples - samples.mean())), (numbers, course))
+    silence = torch.zeros(1600 * 5)
+    _, padded = voice.describe(torch.cat([silence, samples, silence]))
+    assert abs(len(padded) - len(course)) <= 1
+
+
+def test_a_course_is_levels_and_pitch():
+    """Of 50 frames per second, from the first sounding frame on."""
+    samples = torch.from_numpy(sound_clip(2.0).audio)
+    samples = samples - samples.mean()
+    _, course = voice.describe(samples)
+    levels = sound.decibels(sound.mel_power(samples))
+    first = int(torch.nonzero(sound.sounding(levels))[0])
+    tones, strength = voice.pitch(samples)
+    assert course.shape[1] == voice.ROWS
+    torch.testing.assert_close(course[5, : sound.BANDS], levels[first + 10 : first + 12].mean(0))
+    torch.testing.assert_close(course[5, sound.BANDS], tones[first + 10 : first + 12].mean())
+    torch.testing.assert_close(course[5, sound.BANDS + 1], strength[first + 10 : first + 12].mean())
+
+
+def test_a_course_is_looped():
+    course = torch.arange(66.0 * 30).view(30, 66)
+    looped = loop(course)
+    assert looped.shape == (LENGTH, 66)
+    assert torch.equal(looped[30:60], course)
+    assert torch.equal(loop(course, 20), course[:20])
+
+
+def test_a_course_is_read_by_itself():
+    """Pitch is relative to the voice, and nothing depends on what else is in the batch, on voiced frames or none."""
+    courses = torch.stack([loop(voice.describe(torch.from_numpy(sound_clip(1.5, seed=seed).audio))[1]) for seed in range(3)])
+    courses[2, :, -1] = 0  # no frame is voiced
+    together = relative(courses)
+    assert together.shape == (3, INPUTS, LENGTH)
+    assert torch.isfinite(together).all()
+    assert (together[2, -1] == 0).all()
+    for row in range(3):
+        torch.testing.assert_close(relative(courses[row : row + 1])[0], together[row])
+    higher = courses.clone()
+    higher[..., sound.BANDS] += 3
+    torch.testing.assert_close(relative(higher)[0, sound.BANDS], together[0, sound.BANDS], atol=1e-4, rtol=0)
+    assert (relative(higher)[0, sound.BANDS + 1] - together[0, sound.BANDS + 1]).max() == pytest.approx(3 / 8, abs=1e-4)
 
 
 @pytest.mark.parametrize("count", [200, 3000, 16000 * 60])
 def test_short_and_long_sounds_are_described(count):
-    assert torch.isfinite(voice.describe(torch.from_numpy(np.resize(sound_clip(1.0).audio, count)))).all()
+    numbers, course = voice.describe(torch.from_numpy(np.resize(sound_clip(1.0).audio, count)))
+    assert torch.isfinite(numbers).all()
+    assert torch.isfinite(loop(course)).all()
 
 
 @pytest.mark.parametrize("samples", [np.zeros(64000), np.zeros(0), np.full(32000, 1e-7)], ids=["silence", "empty", "dither"])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from affectkit_mini import sound
 from affectkit_mini.detector import Faces
 from affectkit_mini.single_shot import FaceFinder, cells
 from affectkit_mini.trainings import detection, sentence_features
@@ -18,8 +19,11 @@ from affectkit_mini.trainings.faces import FaceTraining
 from affectkit_mini.trainings.language import SceneTraining, TextTraining, distribution
 from affectkit_mini.trainings.sentence_features import Sentences
 from affectkit_mini.trainings.sequences import SequenceOptions, SequenceTraining
+from affectkit_mini.trainings.sounds import vary
 from affectkit_mini.trainings.teacher import Picture
 from affectkit_mini.trainings.voices import VoiceOptions, VoiceTraining
+from affectkit_mini.voice import NUMBERS
+from affectkit_mini.voice_network import VoiceNet
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import f1_score
 
@@ -158,22 +162,26 @@ def test_voices_are_measured_by_those_who_did_not_hear_them(shared_data: Path) -
     batch["truth"] = torch.from_numpy(parts["train"].truth[rows])
     assert sorted(batch["fold"].bincount().tolist()) == [5, 5, 5, 5, 6]
 
-    def learned(features: torch.Tensor) -> list[torch.Tensor]:
+    def learned(**changed: torch.Tensor) -> list[torch.Tensor]:
         torch.manual_seed(0)
-        network = training.network()
-        training.loss(network, {**batch, "features": features}, torch.ones(7)).backward()
-        return [*(value.grad for value in network.weights), network.standard.running_mean.view(10, -1)]
+        network: Any = training.network()
+        training.loss(network, {**batch, **changed}, torch.ones(7)).backward()
+        of_numbers = [*(value.grad for value in network.weights), network.standard.running_mean.view(10, -1), network.difference]
+        of_courses = [torch.cat([value.grad.flatten() for value in member.parameters()]) for member in network.courses]
+        return [*of_numbers, torch.stack(of_courses)]
 
     left_out = 2
-    other = torch.where((batch["fold"] == left_out)[:, None], batch["features"].flip(1), batch["features"])
-    for before, after in zip(learned(batch["features"]), learned(other), strict=True):
+    unheard = batch["fold"] == left_out
+    numbers = torch.where(unheard[:, None], batch["numbers"].flip(1), batch["numbers"])
+    courses = torch.where(unheard[:, None, None], batch["courses"].flip(2), batch["courses"])
+    for before, after in zip(learned(), learned(numbers=numbers, courses=courses), strict=True):
         same = [torch.equal(*pair) for pair in zip(before, after, strict=True)]
-        assert same == [member % 5 == left_out for member in range(10)]
+        assert same == [member % 5 == left_out for member in range(len(before))]
     network = training.network().eval()
-    said = network(batch["features"], batch["fold"])[0]
+    said = network(batch["numbers"], batch["courses"], batch["fold"])[0]
     for fold in range(5):
         some = batch["fold"] == fold
-        torch.testing.assert_close(said[some], network(batch["features"][some], fold)[0])
+        torch.testing.assert_close(said[some], network(batch["numbers"][some], batch["courses"][some], fold)[0])
 
 
 def test_words_of_scenes_are_those_of_training(shared_data: Path) -> None:
@@ -192,16 +200,51 @@ def test_words_of_scenes_are_those_of_training(shared_data: Path) -> None:
     assert not set(parts["train"].groups) & set(parts["validation"].groups)
 
 
+def test_numbers_that_tell_corpora_apart_are_left_out() -> None:
+    network = VoiceNet().train()
+    random = torch.Generator().manual_seed(0)
+    english = torch.arange(64) % 2 == 0
+    for _ in range(300):
+        batch = torch.randn(10, 64, NUMBERS, generator=random)
+        batch[:, english, 7] += 3
+        network.compare(batch, english.expand(10, -1))
+        found = network.standardise(batch)
+    assert (found[..., 7] == 0).all()
+    assert (found.abs().sum((0, 1)) > 0).sum() == NUMBERS - 1
+    before = network.difference.clone()
+    network.compare(batch, torch.ones(10, 64, dtype=torch.bool))
+    assert torch.equal(network.difference, before), "one corpus alone differs from nothing"
+
+
 def test_numbers_of_sounds_are_kept(tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "features.npy"
-    rows = np.array([5])
-    first = VoiceTraining(VoiceOptions(features=str(path))).parts(shared_data)["train"].batch(rows, None)["features"]
+    folder, rows = tmp_path / "kept", np.array([5, 1500])
+    first = VoiceTraining(VoiceOptions(features=str(folder))).parts(shared_data)["train"].batch(rows, None)
     monkeypatch.delattr("affectkit_mini.voice.describe")
-    again = VoiceTraining(VoiceOptions(features=str(path))).parts(shared_data)["train"].batch(rows, None)["features"]
-    assert np.array_equal(first, again)
-    np.save(path, np.zeros((1, 2, 3), np.float32))
-    with pytest.raises(UsageError, match=r"has the shape \(1, 2, 3\), expected \(8, 2067, 310\)"):
-        VoiceTraining(VoiceOptions(features=str(path))).parts(shared_data)
+    again = VoiceTraining(VoiceOptions(features=str(folder))).parts(shared_data)["train"].batch(rows, None)
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    np.save(folder / "numbers.npy", np.zeros((1, 2, 3), np.float32))
+    with pytest.raises(UsageError, match=rf"numbers.npy has the shape \(1, 2, 3\), expected \(8, 2067, {NUMBERS}\)"):
+        VoiceTraining(VoiceOptions(features=str(folder))).parts(shared_data)
+
+
+def test_courses_are_varied_as_voices_differ() -> None:
+    """A higher throat moves bands and pitch together, noise fills what is silent, and the random numbers decide."""
+    middles = sound.to_hertz(np.linspace(sound.to_mel(sound.LOWEST), sound.to_mel(sound.HIGHEST), sound.BANDS + 2)[1:-1])
+    courses = torch.full((40, 60, 66), -100.0)
+    courses[:, :50, 30] = 0.0  # one band is heard
+    courses[:, :50, 64:] = torch.tensor([20.0, 0.9])
+    courses[:, 50:] = torch.nan  # after the end
+    found = vary(courses, torch.full((40,), 50), 128, np.random.default_rng(1))
+    assert found.shape == (40, 128, 66)
+    assert torch.isfinite(found).all()
+    assert torch.equal(found, vary(courses, torch.full((40,), 50), 128, np.random.default_rng(1)))
+    assert found[..., 45:64].mean() > -90
+    semitones = found[:, 0, 64] - 20
+    assert semitones.min() < -1
+    assert semitones.max() > 1
+    by_bands = 12 * np.log2(middles[found[..., :64].mean(1).argmax(1).numpy()] / middles[30])
+    np.testing.assert_allclose(by_bands, semitones.numpy(), atol=0.7)  # half of a band
+    assert torch.equal(found[..., 65], torch.full((40, 128), 0.9))
 
 
 def test_states_of_words_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
