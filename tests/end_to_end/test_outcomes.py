@@ -117,7 +117,7 @@ def test_the_script_prints_a_row_per_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 def _without_faces(message: str) -> list[str]:
     """The parts of a message that do not depend on where a detector finds a face."""
-    return [part for part in message.split("; ") if not part.startswith(FACES)]
+    return [part for part in message.split("; ") if part and not part.startswith(FACES)]
 
 
 def test_what_has_evidence_is_a_distribution_and_what_has_none_is_empty(run: tuple[subprocess.CompletedProcess[str], Path]) -> None:
