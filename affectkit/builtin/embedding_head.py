@@ -114,10 +114,11 @@ class EmbeddingHead(Head):
             )
         there = torch.isfinite(embeddings).all(dim=1)
         values = torch.full((len(embeddings), len(labels)), torch.nan)
-        logits = self._network(embeddings[there].float()) / float(found.get("temperature", 1.0))
+        said = self._network(embeddings[there].float())
         if labels.kind == "continuous":
-            values[there] = (logits * float(found.get("temperature", 1.0))).clamp(labels.low, labels.high)
+            values[there] = said.clamp(labels.low, labels.high)
         else:
+            logits = said / float(found.get("temperature", 1.0))
             values[there] = logits.softmax(1) if labels.kind == "categorical" else logits.sigmoid()
         seconds = self.options.smoothing if self.options.smoothing is not None else float(found.get("smoothing") or 0)
         if seconds > 0:

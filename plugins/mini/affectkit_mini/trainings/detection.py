@@ -124,7 +124,7 @@ class DetectionTraining(Training):
         return About(
             title="mini/faces: where the faces of a frame are",
             what="A convolutional network without anchors that gives a score, a box and five points (eyes, nose, corners of the mouth) for every cell of three "
-            "grids, at strides 8, 16 and 32. A frame is searched in two sizes, many frames at a time. It learned from the answers of YuNet, so what YuNet does "
+            "grids, at strides 8, 16 and 32. A frame is searched in two or three sizes, many frames at a time. It learned from the answers of YuNet, so what YuNet does "
             "not see it was not taught. The metrics under `Measured on validation` say only whether a small picture has a face in it; the further figures "
             "are those of the detector: the truth is YuNet's, recall is over faces that it gives at least 0.7 and that are more than 40 pixels high or wide, at "
             "IoU 0.5, and a false box meets no face at IoU 0.3, not even one that YuNet gives only 0.5. Composites are faces pasted into scenes; pasted faces that "

@@ -35,7 +35,7 @@ class PairingOptions:
     """
 
     weights: Path | None = None
-    rows: int = 1200
+    rows: int = 400
     pairings: int = 10000
     seed: int = 1
 

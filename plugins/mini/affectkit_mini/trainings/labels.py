@@ -194,13 +194,10 @@ class _Batches:
     def _read_pictures(self, chunk: int) -> None:
         import torch
 
-        from affectkit_mini.networks import FaceNet
-        from affectkit_mini.records import load_network
+        from affectkit_mini.backbone import load_backbone
 
         if self._net is None:
-            self._net = FaceNet()
-            load_network(self._net, self.backbone)
-            self._net.to(memory_format=torch.channels_last)
+            self._net = load_backbone(self.backbone, torch.device("cpu")).net
         rows = slice(chunk * TOGETHER, (chunk + 1) * TOGETHER)
         with torch.inference_mode():
             logits, embeddings = self._net.read(torch.from_numpy(self.pictures[rows]).float().div(255))

@@ -53,14 +53,14 @@ class PrototypeTraining(Training):
 
     def parts(self, data: Path) -> Mapping[str, Part]:
         """Makes the prototypes of ``train``; ``public_test`` measures whether the nearest one is the right one."""
+        import torch
+
         from affectkit.builtin.pfsa import fit_prototypes
-        from affectkit_mini.networks import FaceNet
-        from affectkit_mini.records import load_network
+        from affectkit_mini.backbone import load_backbone
 
         pictures, truth, known = read_fer2013(data, "train")
         held, held_truth, names = read_fer2013(data, "public_test")
-        self._net = FaceNet()
-        load_network(self._net, self.options.backbone or FOLDER / "face_static.safetensors")
+        self._net = load_backbone(self.options.backbone or FOLDER / "face_static.safetensors", torch.device("cpu")).net
         random = np.random.default_rng(self.options.seed)
         fresh = ~np.isin(known, names)
         rows = [random.permutation(np.flatnonzero(fresh & (truth == label)))[: self.options.pictures] for label in range(1, len(BASIC7))]

@@ -148,14 +148,11 @@ class _Sequences:
     def _make(self, chunk: int) -> None:
         import torch
 
-        from affectkit_mini.networks import FaceNet
-        from affectkit_mini.records import load_network
+        from affectkit_mini.backbone import load_backbone
         from affectkit_mini.trainings.pictures import LENGTH, make_sequences
 
         if self._net is None:
-            self._net = FaceNet()
-            load_network(self._net, self.backbone)
-            self._net.to(memory_format=torch.channels_last)
+            self._net = load_backbone(self.backbone, torch.device("cpu")).net
         rows = np.arange(chunk * TOGETHER, min((chunk + 1) * TOGETHER, len(self.truth)))
         before, after = (torch.from_numpy(self.pictures[which[rows]]).float().div(255) for which in (self.first, self.last))
         generator = torch.Generator().manual_seed(self.seed * 100_003 + chunk)
