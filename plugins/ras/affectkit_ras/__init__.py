@@ -1,0 +1,38 @@
+"""affectkit-ras: the zero-shot compound expression system of Team RAS, 9th ABAW competition (arXiv 2507.02205)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from affectkit.api import Modality, Provider, Training, hookimpl
+
+
+@hookimpl
+def affectkit_modalities() -> Iterable[type[Modality]]:
+    """Its six modalities."""
+    return []
+
+
+@hookimpl
+def affectkit_providers() -> Iterable[type[Provider]]:
+    """What they look at."""
+    return []
+
+
+@hookimpl
+def affectkit_recipes() -> Iterable[Path]:
+    """The whole system."""
+    return sorted((Path(__file__).parent / "recipes").glob("*.yaml"))
+
+
+@hookimpl
+def affectkit_trainings() -> Iterable[type[Training]]:
+    """How the heads that were not published are made."""
+    return []
+
+
+@hookimpl
+def affectkit_training_recipes() -> Iterable[Path]:
+    """A recipe for each of them."""
+    return sorted((Path(__file__).parent / "trainings").glob("*.yaml"))
