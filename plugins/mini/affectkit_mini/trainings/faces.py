@@ -106,6 +106,7 @@ class _Batches:
 
     def __call__(self, rows: np.ndarray, turn: Turn | None) -> Mapping[str, Any]:
         import torch
+
         from affectkit_mini.networks import FACE_SIZE, standardise
         from affectkit_mini.trainings.pictures import augment
 
