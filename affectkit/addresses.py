@@ -21,7 +21,8 @@ Kind = Literal["package", "path", "url", "hf"]
 OFFLINE = {"AFFECTKIT_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 """What ``--offline`` sets: nothing is downloaded, by affectkit or by the libraries that a plugin uses."""
 
-_HF = re.compile(r"hf:(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<file>.+)")
+_HF = re.compile(r"hf:(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<file>.+))?")
+_EVERY = ("*",)
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,13 @@ class Address:
 
     Attributes:
         kind: where the file lives.
-        name: its file name.
+        name: its file name; of a repository, its name.
         places: where it is looked for on this machine, in order.
         target: where a download puts it, ``None`` where there is nothing to download.
         url: where it comes from, ``""`` where it cannot be downloaded.
+        files: what makes it up where it is a folder: names of files and patterns.
+        files_url: what the URLs of the files of a repository begin with.
+        list_url: where the repository says which files it has.
     """
 
     kind: Kind
@@ -41,6 +45,24 @@ class Address:
     places: tuple[Path, ...]
     target: Path | None = None
     url: str = ""
+    files: tuple[str, ...] = ()
+    files_url: str = ""
+    list_url: str = ""
+
+    @property
+    def by_hand(self) -> str:
+        """How a person gets it, as a sentence."""
+        return f"By hand: download {self.what} and put it {self.where}"
+
+    @property
+    def what(self) -> str:
+        """What a person downloads, in words."""
+        return f"{_all(self.files)} of {self.url}" if self.files_url else self.url
+
+    @property
+    def where(self) -> str:
+        """Where a person puts it, in words."""
+        return f"{'into' if self.files_url else 'at'} {self.target}"
 
 
 def cache_folder() -> Path:
@@ -64,9 +86,9 @@ def address(checkpoint: Checkpoint) -> Address:
     also = tuple(_expand(place) for place in checkpoint.also)
     scheme = uri.partition(":")[0]
     if scheme == "package":
-        return _in_package(uri)
+        return _in_package(uri, checkpoint.files)
     if scheme == "hf":
-        return _on_hugging_face(uri, also)
+        return _on_hugging_face(checkpoint, also)
     if scheme in ("https", "http"):
         if scheme == "http" and checkpoint.sha256 is None:
             raise CheckpointError(f"{uri} is not encrypted and its digest is not known; give its sha256, or use https")
@@ -76,10 +98,10 @@ def address(checkpoint: Checkpoint) -> Address:
     if "://" in uri:
         raise CheckpointError(f"{uri} cannot be read; weights come from package:, https://, hf: or a path")
     path = _expand(uri.removeprefix("file:"))
-    return Address("path", path.name, (path, *also))
+    return Address("path", path.name, (path, *also), files=checkpoint.files)
 
 
-def _in_package(uri: str) -> Address:
+def _in_package(uri: str, files: tuple[str, ...]) -> Address:
     package, _, inside = uri.removeprefix("package:").partition("/")
     if not package.isidentifier() or not inside:
         raise CheckpointError(f"{uri} names no file in a package; write package:affectkit_mini/weights/face.safetensors")
@@ -87,21 +109,34 @@ def _in_package(uri: str) -> Address:
     if spec is None or not spec.submodule_search_locations:
         raise CheckpointError(f"the package {package} is not installed, which holds the weights {inside}; install it with pip")
     places = tuple(Path(folder, inside) for folder in spec.submodule_search_locations)
-    return Address("package", places[0].name, places)
+    return Address("package", places[0].name, places, files=files)
 
 
-def _on_hugging_face(uri: str, also: tuple[Path, ...]) -> Address:
-    match = _HF.fullmatch(uri)
-    if match is None or ".." in match["file"].split("/"):
-        raise CheckpointError(f"{uri} names no file on Hugging Face; write hf:organisation/name@revision/file")
-    repo, revision, file = match["repo"], match["revision"] or "main", match["file"]
-    target = cache_folder() / "hf" / repo / revision / file
+def _on_hugging_face(checkpoint: Checkpoint, also: tuple[Path, ...]) -> Address:
+    match = _HF.fullmatch(checkpoint.uri)
+    if match is None or ".." in re.split("[/:@]", checkpoint.uri):
+        raise CheckpointError(
+            f"{checkpoint.uri} names nothing on Hugging Face; write hf:organisation/name@revision/file, or hf:organisation/name@revision"
+        )
+    repo, revision, file = match["repo"], match["revision"] or "main", match["file"] or ""
+    name = repo.partition("/")[2]
+    own = cache_folder() / "hf" / repo / revision
+    if checkpoint.sha256 and not file:  # a folder with a digest holds these files and no others
+        own = cache_folder() / checkpoint.sha256[:16] / name
     hub = _hub_cache() / f"models--{repo.replace('/', '--')}"
     ref = hub / "refs" / revision  # a branch or tag points to a commit; a commit is its own folder
     commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
-    endpoint = os.environ.get("HF_ENDPOINT", HUGGING_FACE).rstrip("/")
-    url = f"{endpoint}/{repo}/resolve/{revision}/{file}"
-    return Address("hf", PurePosixPath(file).name, (target, *also, hub / "snapshots" / commit / file), target, url)
+    places = (own / file, *also, hub / "snapshots" / commit / file)
+    site = os.environ.get("HF_ENDPOINT", HUGGING_FACE).rstrip("/")
+    begin = f"{site}/{repo}/resolve/{revision}/"
+    if file:
+        return Address("hf", PurePosixPath(file).name, places, own / file, begin + file)
+    url, listed = f"{site}/{repo}/tree/{revision}", f"{site}/api/models/{repo}/revision/{revision}"
+    return Address("hf", name, places, own, url, checkpoint.files or _EVERY, begin, listed)
+
+
+def _all(files: tuple[str, ...]) -> str:
+    return "every file" if files == _EVERY else ", ".join(files)
 
 
 def _hub_cache() -> Path:

@@ -1,7 +1,7 @@
 """Weights: where they are, whether they are the right ones, how they get here, and what is inside.
 
 A checkpoint is named by a URI: ``package:affectkit_mini/weights/face.safetensors`` (inside an installed package), a path,
-``https://...``, or ``hf:org/name@revision/file`` (Hugging Face). Nothing is downloaded unless :func:`resolve` is told to
+``https://...``, or ``hf:org/name@revision/file`` (Hugging Face; without a file, the folder of all that is wanted). Nothing is downloaded unless :func:`resolve` is told to
 fetch, and never where ``AFFECTKIT_OFFLINE=1``. Files are safetensors, or ``.pt`` files that hold nothing but tensors.
 """
 
@@ -15,10 +15,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
+from affectkit import folders
 from affectkit.addresses import Address, address, offline
 from affectkit.downloads import Progress, download
 from affectkit.errors import CheckpointError
-from affectkit.files import replacing
+from affectkit.files import replacing, within
 
 if TYPE_CHECKING:
     import torch
@@ -39,8 +40,9 @@ RANDOM = "random numbers, for trying only (affectkit weights tiny)"
 
 
 def local(checkpoint: Checkpoint) -> Path | None:
-    """The file (or folder) on this machine, unchecked; ``None`` where it is not here."""
-    return next((place for place in address(checkpoint).places if place.exists()), None)
+    """The file (or complete folder) on this machine, its digest unchecked; ``None`` where it is not here."""
+    found = address(checkpoint)
+    return next((place for place in found.places if place.exists() and not _lacking(place, found)), None)
 
 
 def resolve(
@@ -52,7 +54,7 @@ def resolve(
     option: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """The local file of a checkpoint, with its digest checked.
+    """The local file (or complete folder) of a checkpoint, with its digest checked.
 
     Args:
         checkpoint: what is wanted.
@@ -66,9 +68,12 @@ def resolve(
         CheckpointError: where it is absent, damaged, or cannot be downloaded; the message says what to do.
     """
     found = address(checkpoint)
-    damaged = None
+    damaged, incomplete = None, ""
     for place in found.places:
         if not place.exists():
+            continue
+        if absent := _lacking(place, found):
+            incomplete = incomplete or f"; {place} is not complete, it lacks {_some(absent)}"
             continue
         digest = sha256(place)
         if checkpoint.sha256 is None or digest == checkpoint.sha256:
@@ -82,14 +87,16 @@ def resolve(
             f"expected {checkpoint.sha256}. {_remedy(found, owner, tag, option)}"
         )
     looked = " and ".join(str(place) for place in found.places)
-    raise CheckpointError(f"{_for(owner)}the weights {found.name} are not here (looked for {looked}). {_remedy(found, owner, tag, option)}")
+    raise CheckpointError(
+        f"{_for(owner)}the weights {found.name} are not here (looked for {looked}{incomplete}). {_remedy(found, owner, tag, option)}"
+    )
 
 
 def record(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
     """What ``run.json`` says about weights that were used."""
     return {
         "uri": checkpoint.uri,
-        "file": path.name,
+        "file": file_name(checkpoint, path),
         "sha256": sha256(path),
         "licence": RANDOM if is_random(path) else checkpoint.licence,
         "source": checkpoint.source,
@@ -97,9 +104,14 @@ def record(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
     }
 
 
+def file_name(checkpoint: Checkpoint, path: Path | None) -> str:
+    """What to call weights: by their file where it is here; by their repository where they are the folder of one, whose name is a commit."""
+    return address(checkpoint).name if path is None or path.is_dir() else path.name
+
+
 def size(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
-    return sum(file.stat().st_size for file in _files(path))
+    return sum(file.stat().st_size for file in within(path))
 
 
 def readable(count: int) -> str:
@@ -118,7 +130,7 @@ def readable(count: int) -> str:
 
 def is_random(path: Path) -> bool:
     """Whether weights are random numbers that ``affectkit weights tiny`` wrote: :data:`RANDOM` stands near the beginning of a file."""
-    for file in _files(path):
+    for file in within(path):
         with suppress(OSError), file.open("rb") as opened:
             if RANDOM.encode() in opened.read(MIB):
                 return True
@@ -134,7 +146,7 @@ def sha256(path: Path) -> str:
         CheckpointError: where it cannot be read.
     """
     if path.is_dir():
-        names = [f"{sha256(file)} {file.relative_to(path).as_posix()}\n" for file in _files(path)]
+        names = [f"{sha256(file)} {file.relative_to(path).as_posix()}\n" for file in within(path)]
         return hashlib.sha256("".join(names).encode()).hexdigest()
     try:
         stat = path.stat()
@@ -251,8 +263,7 @@ def load_strict(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], pa
 
 
 def _fetch(checkpoint: Checkpoint, found: Address, owner: str, progress: Progress | None) -> Path:
-    target = found.target
-    by_hand = f"By hand: download {found.url} and put it at {target}"
+    target, by_hand = found.target, found.by_hand
     if target is None:
         raise CheckpointError(f"{_for(owner)}there is nothing to download for {checkpoint.uri}")
     if offline():
@@ -261,14 +272,27 @@ def _fetch(checkpoint: Checkpoint, found: Address, owner: str, progress: Progres
         )
     if found.kind == "hf" and offline("HF_HUB_OFFLINE"):
         raise CheckpointError(f"{_for(owner)}HF_HUB_OFFLINE is set, so {found.name} is not downloaded. {by_hand}")
-    with writing(target) as file:
-        digest = download(found.url, file, progress, f"{_for(owner)}{found.name} could not be downloaded", by_hand)
+    failed = f"{_for(owner)}{found.name} could not be downloaded"
+
+    def compare(digest: str) -> None:
         if checkpoint.sha256 is not None and digest != checkpoint.sha256:
             raise CheckpointError(
                 f"{_for(owner)}what came from {found.url} is not {found.name}: its sha256 is {digest}, expected {checkpoint.sha256}. "
                 f"Nothing was kept; a proxy or a login page may have answered. {by_hand}"
             )
+
+    if found.files_url:
+        with folders.fetching(found, progress, failed, checkpoint.size, fresh=checkpoint.sha256 is not None) as folder:
+            compare(sha256(folder))
+        return target
+    with writing(target) as file:
+        compare(download(found.url, file, progress, failed, by_hand))
     return target
+
+
+def _lacking(place: Path, found: Address) -> list[str]:
+    """What a folder lacks to be the checkpoint; a file lacks everything of a repository, and nothing where a path may be either."""
+    return folders.lacking(place, found.files) if place.is_dir() or found.files_url else []
 
 
 @contextmanager
@@ -347,11 +371,6 @@ def _digest(path: Path, size: int, changed: int) -> str:
     return digest.hexdigest()
 
 
-def _files(path: Path) -> list[Path]:
-    """A file itself, or the files in a folder, sorted."""
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-
-
 def _for(owner: str) -> str:
     return f"{owner}: " if owner else ""
 
@@ -365,10 +384,10 @@ def _remedy(found: Address, owner: str, tag: str, option: str | None) -> str:
         return f"Give the right file with {give}" if give else "Give the right file"
     wanted = f"{owner}:{tag}" if tag else owner
     known = owner and tag != GIVEN  # a file that a recipe names itself has no tag to fetch it by
-    get = f"Get them with 'affectkit weights fetch {wanted}'" if known else f"Download them from {found.url} to {found.target}"
+    get = f"Get them with 'affectkit weights fetch {wanted}'" if known else f"Download {found.what} and put it {found.where}"
     if known and offline():
-        get += f" where there is a network and downloads are allowed, or put {found.url} at {found.target}"
-    return f"{get}{f', or give a local file: {give}' if give else ''}"
+        get += f" where there is a network and downloads are allowed, or put {found.what} {found.where}"
+    return f"{get}, or give a local {'folder' if found.files else 'file'}: {give}" if give else get
 
 
 def _some(names: Sequence[str]) -> str:

@@ -220,10 +220,11 @@ class Sources:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file of weights and what must travel with it.
+    """A file of weights, or a folder of files, and what must travel with it.
 
     Attributes:
-        uri: ``package:affectkit_mini/weights/face.safetensors``, ``https://...``, ``hf:org/name@revision/file``, or a path.
+        uri: ``package:affectkit_mini/weights/face.safetensors``, ``https://...``, ``hf:org/name@revision/file``,
+            ``hf:org/name@revision`` (a folder), or a path.
         sha256: digest of the file, or ``None`` where the source publishes none.
         licence: SPDX identifier or a short description of the terms.
         source: paper, repository or training script.
@@ -235,6 +236,8 @@ class Checkpoint:
         size: bytes of the file, for lists and before it is downloaded; ``None`` where it is not known.
         commercial: whether the terms of the file, and of the data that it was made from, allow commercial use; ``None`` leaves it to
             ``licence``, where that is an SPDX identifier that says so (:mod:`affectkit.terms`).
+        files: of a folder, the files that it must have: their names, or patterns (``*.safetensors``) of which each must fit one file at
+            least. They are what is downloaded of a Hugging Face repository, and all there is where none are given.
     """
 
     uri: str
@@ -247,6 +250,7 @@ class Checkpoint:
     also: tuple[str, ...] = ()
     size: int | None = None
     commercial: bool | None = None
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -284,7 +288,8 @@ class Component(ABC):
         chosen = getattr(self.options, "checkpoint", None)
         if chosen is None:
             paths = {tag: getattr(self.options, tag, None) for tag in self.checkpoints}
-            return {tag: _given(paths[tag]) if isinstance(paths[tag], str) else known for tag, known in self.checkpoints.items()}
+            given = {tag: _given(path, self.checkpoints[tag].files) for tag, path in paths.items() if isinstance(path, str)}
+            return {**self.checkpoints, **given}
         if chosen in self.checkpoints:
             return {chosen: self.checkpoints[chosen]}
         if not any(mark in str(chosen) for mark in "/\\:") and not Path(chosen).exists():
@@ -335,8 +340,9 @@ class Component(ABC):
         )
 
 
-def _given(uri: object) -> Checkpoint:
-    return Checkpoint(str(uri), licence="as given by the user")
+def _given(uri: object, files: tuple[str, ...] = ()) -> Checkpoint:
+    """What a user names instead of a checkpoint. Another repository has the same files; a folder's files are its owner's business."""
+    return Checkpoint(str(uri), licence="as given by the user", files=files if str(uri).startswith("hf:") else ())
 
 
 class Provider(Component):

@@ -126,18 +126,19 @@ def _look(component: Component, tag: str) -> tuple[Mark, str, str]:
     place = find(Record(component.id, tag, checkpoint, True))
     if place.state == "unusable":
         return "problem", place.problem, ""
+    name = checkpoints.file_name(checkpoint, place.path)
     if place.path is None and address(checkpoint).url:
         size = f" ({checkpoints.readable(place.size)})" if place.size else ""
-        return "note", f"{address(checkpoint).name}{size} is not here", f"Where it is wanted: {_fetch(component, tag)}"
+        return "note", f"{name}{size} is not here", f"Where it is wanted: {_fetch(component, tag)}"
     if place.path is not None and checkpoints.is_random(place.path):
-        return "note", f"{place.path.name} holds random numbers, for trying only", ""
+        return "note", f"{name} holds random numbers, for trying only", ""
     if place.path is not None and checkpoint.sha256 is not None and (place.size or 0) > LARGE:
-        return "ok", f"{place.path.name} is here, too large to compare its digest now (affectkit weights verify {component.id})", ""
+        return "ok", f"{name} is here, too large to compare its digest now (affectkit weights verify {component.id})", ""
     try:
-        path = checkpoints.resolve(checkpoint, owner=component.id, tag=tag if len(component.checkpoints) > 1 else "")
+        checkpoints.resolve(checkpoint, owner=component.id, tag=tag if len(component.checkpoints) > 1 else "")
     except CheckpointError as error:
         return "problem", str(error).removeprefix(f"{component.id}: "), ""
-    return "ok", f"{path.name} is here, {'verified' if checkpoint.sha256 else 'no digest is published'}", ""
+    return "ok", f"{name} is here, {'verified' if checkpoint.sha256 else 'no digest is published'}", ""
 
 
 def _fetch(component: Component, tag: str) -> str:

@@ -8,6 +8,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
+def within(path: Path) -> list[Path]:
+    """A file itself, or the files in a folder and its folders, sorted."""
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path``, beginning with a dot, that is renamed to it, or removed where writing fails."""

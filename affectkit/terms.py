@@ -66,7 +66,7 @@ def refusal(component: Component, kind: str, tag: str, checkpoint: Checkpoint, p
     option = next((name for name in ("checkpoint", tag) if hasattr(component.options, name)), None)
     instead = INSTEAD[kind].format(getattr(component, "kind", ""))
     instead += f", or give other weights with --set components.{component.id}.{option}=FILE" if option else ""
-    name = f"{path.name if path else checkpoint.uri.rpartition('/')[2]} (licence: {checkpoint.licence})"
+    name = f"{checkpoints.file_name(checkpoint, path)} (licence: {checkpoint.licence})"
     if may is False:
         return UsageError(f"{component.id}: the terms of {name} do not allow commercial use; {instead}")
     return UsageError(

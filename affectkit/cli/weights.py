@@ -154,7 +154,7 @@ def _told(record: Record) -> dict[str, Any]:
         "component": record.component,
         "tag": record.tag,
         "default": record.default,
-        "file": found.path.name if found.path else uri.rstrip("/").rpartition("/")[2],
+        "file": uri.rpartition("/")[2] if found.state == "unusable" else checkpoints.file_name(record.checkpoint, found.path),
         "size": found.size,
         "licence": checkpoints.RANDOM if found.path and checkpoints.is_random(found.path) else record.checkpoint.licence,
         "commercial": terms.commercial_use(record.checkpoint, found.path),
