@@ -195,12 +195,18 @@ class _Maker:
         if not optional:
             self._judge(component, kind, used)
         weights = []
+        missing: list[AffectKitError] = []
         for tag, checkpoint in used.items():
             option = next((field for field in ("checkpoint", tag) if hasattr(component.options, field)), None)
             several = tag if len(component.checkpoints) > 1 else ""
-            path = checkpoints.resolve(checkpoint, owner=name, tag=several, option=option)
+            try:
+                path = checkpoints.resolve(checkpoint, owner=name, tag=several, option=option)
+            except CheckpointError as error:
+                missing.append(error)
+                continue
             may = terms.commercial_use(checkpoint, path, component.checkpoints.values())
             weights.append({**checkpoints.record(checkpoint, path), "commercial": may})
+        raise_all(missing[:1] if optional else missing)  # the first is reason enough to take the next alternative
         if optional:
             self._judge(component, kind, used)
         about = {"kind": kind, "plugin": entry.plugin, "distribution": entry.distribution, "version": entry.version}
