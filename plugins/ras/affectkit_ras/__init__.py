@@ -11,13 +11,18 @@ from affectkit.api import Modality, Provider, Training, hookimpl
 @hookimpl
 def affectkit_modalities() -> Iterable[type[Modality]]:
     """Its six modalities."""
-    return []
+    from affectkit_ras.language import SceneEmotion, TextEmotion
+
+    return [SceneEmotion, TextEmotion]
 
 
 @hookimpl
 def affectkit_providers() -> Iterable[type[Provider]]:
     """What they look at."""
-    return []
+    from affectkit_ras.describe import Describe
+    from affectkit_ras.whisper import Whisper
+
+    return [Describe, Whisper]
 
 
 @hookimpl
