@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
 
 from affectkit.downloads import HUGGING_FACE
 from affectkit.errors import CheckpointError
@@ -130,7 +131,7 @@ def _on_hugging_face(checkpoint: Checkpoint, also: tuple[Path, ...]) -> Address:
     site = os.environ.get("HF_ENDPOINT", HUGGING_FACE).rstrip("/")
     begin = f"{site}/{repo}/resolve/{revision}/"
     if file:
-        return Address("hf", PurePosixPath(file).name, places, own / file, begin + file)
+        return Address("hf", PurePosixPath(file).name, places, own / file, begin + quote(file))
     url, listed = f"{site}/{repo}/tree/{revision}", f"{site}/api/models/{repo}/revision/{revision}"
     return Address("hf", name, places, own, url, checkpoint.files or _EVERY, begin, listed)
 
