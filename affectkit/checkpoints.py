@@ -34,6 +34,7 @@ NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts k
 MIB = 1 << 20
 UNITS = ("B", "kB", "MB", "GB")
 SHOWN = 5  # keys of one kind named in a message
+MADE = "affectkit train "  # how the source of weights begins that nobody publishes and everybody can make
 GIVEN = "given"  # tag of a file that a recipe or the user names
 RANDOM = "random numbers, for trying only (affectkit weights tiny)"
 """Stands in files of weights that mean nothing; :func:`is_random` looks for it, and it is their licence in ``run.json``."""
@@ -84,11 +85,11 @@ def resolve(
     if damaged:
         raise CheckpointError(
             f"{_for(owner)}{damaged[0]} is damaged or another version: its sha256 is {damaged[1]}, "
-            f"expected {checkpoint.sha256}. {_remedy(found, owner, tag, option)}"
+            f"expected {checkpoint.sha256}. {_remedy(checkpoint, found, owner, tag, option)}"
         )
     looked = " and ".join(str(place) for place in found.places)
     raise CheckpointError(
-        f"{_for(owner)}the weights {found.name} are not here (looked for {looked}{incomplete}). {_remedy(found, owner, tag, option)}"
+        f"{_for(owner)}the weights {found.name} are not here (looked for {looked}{incomplete}). {_remedy(checkpoint, found, owner, tag, option)}"
     )
 
 
@@ -375,11 +376,13 @@ def _for(owner: str) -> str:
     return f"{owner}: " if owner else ""
 
 
-def _remedy(found: Address, owner: str, tag: str, option: str | None) -> str:
+def _remedy(checkpoint: Checkpoint, found: Address, owner: str, tag: str, option: str | None) -> str:
     """What to do about weights that are absent or damaged."""
     if found.kind == "package":
         return "They are part of an installed package; install the plugin again"
     give = f"--set components.{owner}.{option}=/path/to/{found.name}" if owner and option else ""
+    if not found.url and checkpoint.source.startswith(MADE):
+        return f"Nobody publishes them. Make them with '{checkpoint.source}'" + (f", and give the file with {give}" if give else "")
     if not found.url:
         return f"Give the right file with {give}" if give else "Give the right file"
     wanted = f"{owner}:{tag}" if tag else owner

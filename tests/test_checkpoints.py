@@ -110,6 +110,16 @@ def test_an_absent_path(tmp_path):
     assert checkpoints.local(Checkpoint(str(path))) is None
 
 
+def test_weights_that_nobody_publishes():
+    found = refused(
+        Checkpoint("head.safetensors", source="affectkit train ras/audio"), owner="ras/audio", tag="head", option="head", fetch=True
+    )
+    assert found == (
+        "ras/audio: the weights head.safetensors are not here (looked for head.safetensors). Nobody publishes them. Make them with "
+        "'affectkit train ras/audio', and give the file with --set components.ras/audio.head=/path/to/head.safetensors"
+    )
+
+
 def test_a_file_with_another_digest(tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"something else")
