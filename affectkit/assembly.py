@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from affectkit import checkpoints, terms
 from affectkit.builtin.blend import Blend
-from affectkit.builtin.fusion import check_sources
+from affectkit.builtin.fitted import check_sources
 from affectkit.components import Checkpoint, Component, Fusion, Head, Modality, Provider
 from affectkit.config import Recipe, component_options
 from affectkit.errors import AffectKitError, CheckpointError, ConfigError, LabelError, PluginError, Problems, raise_all

@@ -36,10 +36,12 @@ class Made:
     Attributes:
         files: weights, record and card.
         record: all that was measured; empty in a process that is not the one that writes.
+        lines: what the command prints instead of the metrics of a part.
     """
 
     files: tuple[Path, ...]
     record: Mapping[str, Any]
+    lines: tuple[str, ...] = ()
 
 
 def make(
@@ -74,11 +76,18 @@ def make(
     """
     training = _component(plan, registry)
     name = plan.name or training.name
-    parts = _parts(training, plan, limit)
+    parts = None if _at_once(training) else _parts(training, plan, limit)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{out} cannot be made or is no folder: {error.strerror or error}") from error
+    if parts is None:
+        if limit is not None:
+            raise UsageError(f"{training.id} has no parts to limit; leave --limit out")
+        written = training.make_at_once(plan.data, out, name, seed=plan.seed, command=command, report=report)
+        if written is None:
+            raise PluginError(f"{training.id} replaces make_at_once and made nothing; return what was written")
+        return Made(written.files, written.record, written.lines)
     work = out / f"{name}.training"
     if restart and work.exists():
         shutil.rmtree(work)
@@ -92,6 +101,11 @@ def make(
     if not trained.main:
         return Made((), {})
     return _write(training, plan, parts, trained, out / f"{name}.safetensors", command, limit)
+
+
+def _at_once(training: Training) -> bool:
+    """Whether a training makes its files without steps."""
+    return type(training).make_at_once is not Training.make_at_once
 
 
 def _component(plan: Plan, registry: Registry) -> Training:

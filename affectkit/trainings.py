@@ -143,6 +143,21 @@ class Trained:
     main: bool
 
 
+@dataclass(frozen=True)
+class Written:
+    """What a training made that writes its files itself.
+
+    Attributes:
+        files: all of them, the record and the card last.
+        record: all that was measured, as plain data.
+        lines: what the command prints.
+    """
+
+    files: tuple[Path, ...]
+    record: Mapping[str, Any]
+    lines: tuple[str, ...] = ()
+
+
 class Training(Component):
     """How one file of weights is made.
 
@@ -156,6 +171,24 @@ class Training(Component):
     learns: ClassVar[bool] = True
     calibrates: ClassVar[bool] = True
     requires: ClassVar[tuple[str, ...]] = ()
+
+    def make_at_once(
+        self, data: Path | None, out: Path, name: str, *, seed: int, command: str, report: Callable[[str], None]
+    ) -> Written | None:
+        """Makes all files by itself, for what is not learned in steps from parts; ``None``, as here, leaves it to the steps.
+
+        Args:
+            data: as in :meth:`parts`; ``None`` where neither the recipe nor ``--data`` names any.
+            out: folder of the files; it is there.
+            name: of the files.
+            seed: of everything that is random.
+            command: what was called, for the card.
+            report: gets lines of progress.
+
+        Raises:
+            AffectKitError: for data that do not fit.
+        """
+        return None
 
     @abstractmethod
     def parts(self, data: Path) -> Mapping[str, Part]:

@@ -13,7 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affectkit.builtin.fusion import MHPFFusion, Sharpening, check_sources, load_mhpf, save_mhpf
+from affectkit.builtin.fitted import Sharpening, check_sources
+from affectkit.builtin.fusion import MHPFFusion, load_mhpf, save_mhpf
 from affectkit.builtin.mean import Mean, masked_mean, normalise_rows
 from affectkit.builtin.mhpf import MHPF
 from affectkit.checkpoints import save_tensors

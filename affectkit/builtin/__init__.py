@@ -6,6 +6,7 @@ The modules are imported by the hooks, and none of them imports torch before it 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from affectkit.api import Fusion, Head, Provider, Submitter, Training, hookimpl
 
@@ -24,10 +25,12 @@ def affectkit_providers() -> Iterable[type[Provider]]:
 @hookimpl
 def affectkit_fusions() -> Iterable[type[Fusion]]:
     """One opinion of several sources."""
+    from affectkit.builtin.class_weights import ConvexFusion, DirichletFusion, VersionFusion
     from affectkit.builtin.fusion import MHPFFusion
+    from affectkit.builtin.gated import GatedFusion
     from affectkit.builtin.mean import Mean
 
-    return [Mean, MHPFFusion]
+    return [Mean, MHPFFusion, GatedFusion, ConvexFusion, DirichletFusion, VersionFusion]
 
 
 @hookimpl
@@ -53,6 +56,13 @@ def affectkit_submitters() -> Iterable[type[Submitter]]:
 @hookimpl
 def affectkit_trainings() -> Iterable[type[Training]]:
     """What is made of runs and labels: heads on embeddings, weights of a fusion, temperatures."""
+    from affectkit.builtin.fusion_training import FusionTraining
     from affectkit.builtin.trainings import EmbeddingTraining, MHPFTraining, TemperatureTraining
 
-    return [EmbeddingTraining, MHPFTraining, TemperatureTraining]
+    return [EmbeddingTraining, MHPFTraining, TemperatureTraining, FusionTraining]
+
+
+@hookimpl
+def affectkit_training_recipes() -> Iterable[Path]:
+    """The recipes of what is made of runs and labels alone."""
+    return sorted((Path(__file__).parent / "recipes").glob("*.yaml"))

@@ -1,31 +1,25 @@
 """``core/mhpf``: the component around :class:`affectkit.builtin.mhpf.MHPF`, and its file of weights.
 
-The file is safetensors with ``head_weights`` (H, M, C) and ``head_combine`` (H,); its header says for which sources and
-labels they were fitted, and how, and how sure the fused rows are made.
+The file is that of :mod:`affectkit.builtin.fitted`, with ``head_weights`` (H, M, C) and ``head_combine`` (H,).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from affectkit.builtin.mean import check_labels, normalise_rows
-from affectkit.components import Checkpoint, Fusion, Output, Sources
-from affectkit.errors import CheckpointError, ConfigError
-from affectkit.labels import KNOWN, LabelSet
+from affectkit.builtin.fitted import Fitted, FittedFusion, Sharpening, check_named, read_header, save_fitted
+from affectkit.errors import CheckpointError
+from affectkit.labels import LabelSet
 
 if TYPE_CHECKING:
     import torch
 
     from affectkit.builtin.mhpf import MHPF
 
-Rows = Literal["normalised", "published"]
 
-
-class MHPFFusion(Fusion):
+class MHPFFusion(FittedFusion):
     """``core/mhpf``: Multi-Head Probability Fusion (Team RAS, 9th ABAW, arXiv 2507.02205), fitted weights per source and class.
 
     A source that it was fitted for and that is not in the run counts as not valid.
@@ -33,196 +27,20 @@ class MHPFFusion(Fusion):
 
     name = "mhpf"
 
-    @dataclass(frozen=True)
-    class Options:
-        """Options of ``core/mhpf``.
-
-        Attributes:
-            checkpoint: file of fitted weights: a path, or for instance ``package:affectkit_mini/weights/mhpf.safetensors``.
-            rows: ``"normalised"`` rows are as sure as the file says (:class:`Sharpening`) and sum to 1 over the classes that are said;
-                ``"published"`` leaves them as they are.
-            missing: ``"renormalised"`` shares the weight of what is not valid among what is; ``"published"`` takes it as
-                zeros with their full weight, as the paper's tables did.
-        """
-
-        checkpoint: str | None = None
-        rows: Rows = "normalised"
-        missing: Literal["renormalised", "published"] = "renormalised"
-
-    def __init__(self, options: Any = None) -> None:
-        super().__init__(options)
-        self._model: MHPF | None = None
-        self._sharpening = Sharpening()
-
-    def used_checkpoints(self) -> Mapping[str, Checkpoint]:
-        """The file of weights, with the licence and source that its own record names."""
-        return described(super().used_checkpoints())
-
-    def load(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Loads the fitted weights; they stay in single precision.
-
-        Raises:
-            ConfigError: where the recipe names none.
-            CheckpointError: where the file is absent, damaged, or for other labels.
-        """
-        if not self.options.checkpoint:
-            raise ConfigError(
-                "core/mhpf is not fitted: the recipe names no weights for it; give components.core/mhpf.checkpoint "
-                "(for instance package:affectkit_mini/weights/mhpf.safetensors), or take --fusion core/mean, which needs none"
-            )
-        fitted = load_mhpf(self.weights(), self.labels)
-        self._model = fitted.model.to(device).eval()
-        self._sharpening = fitted.sharpening
-        self.trained_for = fitted.sources
-
-    def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
-        """Random weights for these sources."""
+    def made(self, sources: int) -> torch.nn.Module:
         from affectkit.builtin.mhpf import MHPF
-        from affectkit.checkpoints import RANDOM, random_network
 
-        if not sources:
-            raise CheckpointError(
-                f"{self.id} has random weights only for the sources of a recipe, and the recipe has none that it can fuse"
-            )
-        model = random_network(lambda: MHPF(len(sources), len(self.labels)))
-        path = folder / "mhpf.safetensors"
-        save_mhpf(path, model, sources, self.labels, {"licence": RANDOM, "source": "affectkit weights tiny"})
-        return path
+        return MHPF(sources, len(self.labels))
 
-    def fuse(self, sources: Sources) -> Output:
-        """Fused values (N, C); NaN where no source is valid.
-
-        Raises:
-            ConfigError: where it is not loaded, or was not fitted for one of the sources.
-        """
-        import torch
-
-        if self._model is None or self.trained_for is None:
-            raise ConfigError("core/mhpf is not fitted: load its weights before fusing")
-        check_labels("core/mhpf", sources, self.labels)
-        check_sources("core/mhpf", self.trained_for, sources.names)
-        shape = (len(sources.values), len(self.trained_for), len(self.labels))
-        values = sources.values.new_zeros(shape)
-        valid = torch.zeros(shape, dtype=torch.bool, device=values.device)
-        places = [self.trained_for.index(name) for name in sources.names]
-        values[:, places] = sources.values.where(sources.valid, 0.0)
-        valid[:, places] = sources.valid
-        device = self._model.head_weights.device
-        mask = None if self.options.missing == "published" else valid.to(device)
-        fused = self._model(values.to(device), mask).detach().to(values.device)
-        if mask is None:
-            fused[~valid.any(dim=(1, 2))] = torch.nan
-        if self.options.rows == "published":
-            return Output({self.labels: fused})
-        return Output({self.labels: self._sharpening(fused, sources.valid.any(dim=2).sum(dim=1))})
-
-
-@dataclass(frozen=True)
-class Sharpening:
-    """How sure fused rows are made: a weighted mean is less sure than the sources that agree in it.
-
-    The values of a row of k sources are raised to ``(1 + growth * (k - 1)) / temperature``, which changes no order of classes.
-
-    Attributes:
-        temperature: T greater than 0, as in :func:`affectkit.fitting.fit_temperature`.
-        growth: of the exponent with each source beyond the first, 0 or more.
-    """
-
-    temperature: float = 1.0
-    growth: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not (0 < self.temperature < float("inf") and 0 <= self.growth < float("inf")):
-            raise ConfigError(
-                f"a sharpening has a temperature greater than 0 and a growth of 0 or more, found {self.temperature} and {self.growth}"
-            )
-
-    def __call__(self, values: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-        """Rows (N, C) of ``count`` (N,) sources, of 0 or more, as rows that sum to 1; what is NaN stays NaN.
-
-        >>> import torch
-        >>> rows = Sharpening(growth=1.0)(torch.tensor([[0.2, 0.6], [0.2, 0.6]]), torch.tensor([1, 2]))
-        >>> [[round(value, 2) for value in row] for row in rows.tolist()]
-        [[0.25, 0.75], [0.1, 0.9]]
-        """
-        import torch
-
-        exponent = ((1 + self.growth * (count - 1)) / self.temperature).to(values)
-        logarithms = values.log() * exponent[:, None]
-        largest = logarithms.nan_to_num(nan=-torch.inf).amax(dim=1, keepdim=True)
-        return normalise_rows((logarithms - largest).exp())  # a large exponent would leave nothing of small values
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """Fitted weights and what travels with them.
-
-    Attributes:
-        model: the network.
-        sources: M component ids, in the order of its weights.
-        labels: C labels, in the order of its weights.
-        record: how it was fitted.
-        sharpening: how sure its rows are made; as they are, where the file says nothing.
-    """
-
-    model: MHPF
-    sources: tuple[str, ...]
-    labels: tuple[str, ...]
-    record: Mapping[str, Any]
-    sharpening: Sharpening
-
-
-def check_sources(name: str, trained_for: Iterable[str] | None, sources: Iterable[str]) -> None:
-    """Refuses sources that a fusion was not fitted for; sources of its own that are absent are no problem.
-
-    Args:
-        name: id of the fusion.
-        trained_for: the sources that it was fitted for; ``None`` where it takes any.
-        sources: the sources in the run.
-
-    Raises:
-        ConfigError: showing both sets and what to do.
-
-    >>> check_sources("core/mhpf", ("mini/audio", "mini/text"), ("mini/text",))
-    """
-    if trained_for is None:
-        return
-    known, there = list(trained_for), list(sources)
-    strange = [source for source in there if source not in known]
-    if strange:
-        raise ConfigError(
-            f"{name} was not fitted for {', '.join(strange)}: its weights are for [{', '.join(known)}], the run has [{', '.join(there)}]; "
-            f"leave those sources out, fit weights for this set of sources, or take --fusion core/mean, which needs none"
-        )
+    def read(self, path: Path) -> Fitted:
+        return load_mhpf(path, self.labels)
 
 
 def save_mhpf(
     path: Path, model: MHPF, sources: Sequence[str], labels: LabelSet, record: Mapping[str, Any], sharpening: Sharpening | None = None
 ) -> None:
-    """Writes fitted weights and what must travel with them.
-
-    Args:
-        path: the file, ending in .safetensors; written in one step.
-        model: the fitted network.
-        sources: M component ids in the order of its weights.
-        labels: the label set of its C classes.
-        record: how it was fitted, as plain data; its ``"licence"``, ``"source"`` and ``"commercial"`` (true or false) go into the record of a run.
-        sharpening: how sure its rows are made; ``None`` leaves them as they are.
-
-    Raises:
-        ConfigError: where sources or labels do not match the network.
-    """
-    from affectkit.checkpoints import save_tensors
-
-    if (model.num_sources, model.num_classes) != (len(set(sources)), len(labels)) or len(set(sources)) < len(sources):
-        raise ConfigError(
-            f"the network fuses {model.num_sources} sources of {model.num_classes} classes, "
-            f"found {len(sources)} sources [{', '.join(sources)}] and {len(labels)} classes of {labels.name!r}; name each source once"
-        )
-    header = {"sources": list(sources), "labels": list(labels.labels), "record": dict(record)}
-    header |= {} if sharpening is None else {"sharpening": asdict(sharpening)}
-    tensors = {key: value.float() for key, value in model.state_dict().items()}
-    save_tensors(path, tensors, {key: json.dumps(value) for key, value in header.items()})
+    """Writes fitted weights of ``core/mhpf``; arguments and errors as in :func:`affectkit.builtin.fitted.save_fitted`."""
+    save_fitted(path, "core/mhpf", model, sources, labels, record, sharpening)
 
 
 def load_mhpf(path: Path, labels: LabelSet) -> Fitted:
@@ -237,75 +55,13 @@ def load_mhpf(path: Path, labels: LabelSet) -> Fitted:
     """
     from affectkit.builtin.mhpf import MHPF
 
-    tensors, header = read_tensors(path, ("head_weights", "head_combine"), ("sources", "labels", "record"))
-    sources, found = header["sources"], header["labels"]
-    if isinstance(found, str) and found in KNOWN:
-        found = list(KNOWN[found].labels)
-    if found != list(labels.labels):
-        raise CheckpointError(f"{path} was fitted for the labels {found}, expected {list(labels.labels)}; fit it for these")
+    tensors, header, sharpening = read_header(path, ("head_weights", "head_combine"), labels)
     theta, combine = tensors["head_weights"], tensors["head_combine"]
     if theta.ndim != 3 or combine.ndim != 1 or len(theta) != len(combine) or theta.shape[2] != len(labels) or 0 in theta.shape:
         raise CheckpointError(
             f"{path}: expected head_weights (H, M, {len(labels)}) and head_combine (H,), found {tuple(theta.shape)} and {tuple(combine.shape)}"
         )
-    if not isinstance(sources, list) or not all(isinstance(s, str) for s in sources) or len(set(sources)) != theta.shape[1]:
-        raise CheckpointError(f"{path}: head_weights has {theta.shape[1]} sources, and its header names {sources}; fit it anew")
+    sources = check_named(path, "head_weights", theta.shape[1], header["sources"])
     model = MHPF(theta.shape[1], theta.shape[2], theta.shape[0])
     model.load_state_dict(tensors)
-    return Fitted(model, tuple(sources), labels.labels, header["record"], _sharpening(path))
-
-
-def _sharpening(path: Path) -> Sharpening:
-    from affectkit import checkpoints
-
-    text = checkpoints.metadata(path).get("sharpening", "{}")
-    try:
-        return Sharpening(**json.loads(text))
-    except (TypeError, ValueError, ConfigError) as error:
-        raise CheckpointError(f"{path}: its header holds the sharpening {text} ({error}); fit it anew") from None
-
-
-def read_tensors(
-    path: Path, names: Sequence[str], keys: Sequence[str], plain: Sequence[str] = ()
-) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors in single precision and the header of a safetensors file that holds just these.
-
-    Args:
-        path: the file.
-        names: names of its tensors.
-        keys: keys of its header.
-        plain: those whose values are text; the others are JSON.
-
-    Raises:
-        CheckpointError: naming the file, what was expected and what was found.
-    """
-    from affectkit import checkpoints
-
-    tensors = {key: tensor.float() for key, tensor in checkpoints.load_tensors(path).items()}
-    metadata = checkpoints.metadata(path)
-    if set(tensors) != set(names) or not set(keys) <= set(metadata):
-        raise CheckpointError(
-            f"{path}: expected the tensors {sorted(names)} and a header with {sorted(keys)}, "
-            f"found the tensors {sorted(tensors)} and a header with {sorted(metadata)}; is it the right file?"
-        )
-    if bad := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
-        raise CheckpointError(f"{path}: {', '.join(bad)} holds numbers that are not finite; fit it anew")
-    try:
-        return tensors, {key: metadata[key] if key in plain else json.loads(metadata[key]) for key in keys}
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path}: its header is not JSON ({error}); fit it anew") from None
-
-
-def described(used: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
-    """Checkpoint records with the licence, terms and source that the record inside each file names, where the file is here."""
-    from affectkit import checkpoints
-
-    out = {}
-    for tag, checkpoint in used.items():
-        path = checkpoints.local(checkpoint)
-        record = {} if path is None else json.loads(checkpoints.metadata(path).get("record", "{}"))
-        licence, source = record.get("licence", checkpoint.licence), record.get("source", checkpoint.source)
-        said = record.get("commercial")
-        may = said if isinstance(said, bool) else checkpoint.commercial
-        out[tag] = replace(checkpoint, licence=str(licence), source=str(source), commercial=may)
-    return out
+    return Fitted(model, sources, labels.labels, header["record"], sharpening)

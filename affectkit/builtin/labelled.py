@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,11 +55,11 @@ class Labelled:
         return out
 
 
-def labelled(data: Path, labels: Path, name: str | None) -> Labelled:
+def labelled(data: Path | Sequence[Path], labels: Path, name: str | None) -> Labelled:
     """Runs with their annotations.
 
     Args:
-        data: a run folder, or a folder of run folders.
+        data: a run folder, or a folder of run folders; or several of them.
         labels: annotations, as ``affectkit evaluate`` reads them.
         name: name of their label set, where they do not tell.
 
@@ -67,9 +67,7 @@ def labelled(data: Path, labels: Path, name: str | None) -> Labelled:
         UsageError: where there is no run, or annotations speak of several label sets or of people in pictures.
         ConfigError: where the annotations cannot be read.
     """
-    runs = (data,) if (data / "run.json").is_file() else tuple(sorted(path.parent for path in data.glob("*/run.json")))
-    if not runs:
-        raise UsageError(f"{data} is not a run folder and holds none; make one with affectkit run --embeddings --out {data}")
+    runs = tuple(dict.fromkeys(run for folder in ([data] if isinstance(data, Path) else data) for run in _runs_in(folder)))
     if name is not None and name not in KNOWN:
         raise UsageError(f"there is no label set {name!r}. {did_you_mean(name, KNOWN)}")
     annotations = read(labels, None if name is None else KNOWN[name])
@@ -80,6 +78,13 @@ def labelled(data: Path, labels: Path, name: str | None) -> Labelled:
     if any(named is not None and named.side for found in placed.values() for named in found.named):
         raise UsageError(f"{labels} chooses people by the side of the picture, which is of no use here; give a column track instead")
     return Labelled(sets[0], placed, runs)
+
+
+def _runs_in(data: Path) -> list[Path]:
+    runs = [data] if (data / "run.json").is_file() else sorted(path.parent for path in data.glob("*/run.json"))
+    if not runs:
+        raise UsageError(f"{data} is not a run folder and holds none; make one with affectkit run --embeddings --out {data}")
+    return runs
 
 
 def groups_of(windows: list[Window], pattern: str | None) -> np.ndarray:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from affectkit.builtin.fusion import described, read_tensors
+from affectkit.builtin.fitted import described, read_tensors
 from affectkit.components import Checkpoint, Head, Output, Sources
 from affectkit.errors import CheckpointError, ConfigError, PluginError, UsageError
 from affectkit.labels import BASIC8, COMPOUND7

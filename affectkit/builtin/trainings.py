@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -230,24 +230,9 @@ class MHPFTraining(_OfRuns):
 
     def parts(self, data: Path) -> Mapping[str, Part]:
         """Windows with a label in which at least one source says something."""
-        from affectkit.tables import read_info
 
         self._found = found = labelled(data, self.options.labels, self.options.set)
-        modalities = [str(name) for run in found.runs for name in read_info(run).get("recipe", {}).get("modalities", ())]
-        rows = _said(found, BASIC8)
-        heard = [name for name in dict.fromkeys(modalities) if name in rows]
-        self._sources = tuple(self.options.sources) or tuple(heard)
-        if missing := [name for name in self._sources if name not in rows]:
-            raise UsageError(f"{data} holds no source {missing[0]!r} that speaks labels of basic8. {did_you_mean(missing[0], rows)}")
-        if len(self._sources) < 2:
-            raise UsageError(f"a fusion needs two sources or more, {data} has {', '.join(self._sources) or 'none'}")
-        windows = list(dict.fromkeys(window for name in self._sources for window in rows[name]))
-        values = np.full((len(windows), len(self._sources), len(BASIC8)), np.nan, dtype=np.float32)
-        for place, name in enumerate(self._sources):
-            for row, (run, medium, _, start, end) in enumerate(windows):
-                said = rows[name].get(windows[row], rows[name].get((run, medium, -1, start, end)))
-                if said is not None:
-                    values[row, place] = said
+        self._sources, windows, values = side_by_side(found, self.options.sources)
         truth, _ = project(found.truth(windows), found.labels, BASIC8, "other")
         valid = np.isfinite(values)
         truth[~valid.any(axis=(1, 2))] = np.nan
@@ -292,7 +277,8 @@ class MHPFTraining(_OfRuns):
 
     def write(self, path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:
         """In the format that ``core/mhpf`` reads."""
-        from affectkit.builtin.fusion import Sharpening, save_mhpf
+        from affectkit.builtin.fitted import Sharpening
+        from affectkit.builtin.fusion import save_mhpf
         from affectkit.builtin.perceptron import FusedLogits
 
         network = FusedLogits(len(self._sources), len(BASIC8))
@@ -371,6 +357,53 @@ class TemperatureTraining(_OfRuns):
         if "temperature" not in json.loads(header.get("settings", "{}")):
             raise UsageError(f"{self.options.weights} holds no temperature in its header, so there is nothing to fit")
         return header
+
+
+def side_by_side(found: Labelled, sources: Sequence[str] = ()) -> tuple[tuple[str, ...], list[Window], np.ndarray]:
+    """What the sources of runs say of the same windows, in ``basic8``.
+
+    The same window of the same medium and subject is one row, also where its sources are in different runs.
+
+    Args:
+        found: the runs.
+        sources: names, in order; none for all modalities that speak labels of ``basic8``.
+
+    Returns:
+        M names, N windows, and (N, M, 8) float32 with NaN where nothing is said.
+
+    Raises:
+        UsageError: for a source that is not there, fewer than two of them, or one that says the same window in two runs.
+    """
+    from affectkit.tables import read_info
+
+    runs = ", ".join(str(run) for run in found.runs)
+    modalities = [str(name) for run in found.runs for name in read_info(run).get("recipe", {}).get("modalities", ())]
+    rows = _said(found, BASIC8)
+    names = tuple(sources) or tuple(name for name in dict.fromkeys(modalities) if name in rows)
+    if missing := [name for name in names if name not in rows]:
+        raise UsageError(f"{runs} holds no source {missing[0]!r} that speaks labels of basic8. {did_you_mean(missing[0], rows)}")
+    if len(names) < 2:
+        raise UsageError(f"a fusion needs two sources or more, {runs} has {', '.join(names) or 'none'}")
+    first: dict[tuple[str, int, float, float], Window] = {}
+    said: dict[str, dict[Window, np.ndarray]] = {name: {} for name in names}
+    for name in names:
+        for window, row in rows[name].items():
+            run, medium, track, start, end = window
+            place = first.setdefault((medium, track, round(start, 3), round(end, 3)), window)
+            if place in said[name]:
+                raise UsageError(
+                    f"{name} says the window of {medium} from {start:g} to {end:g} s in two runs, {place[0]} and {run}; give one of them"
+                )
+            said[name][place] = row
+    windows = list(dict.fromkeys(window for name in names for window in said[name]))
+    values = np.full((len(windows), len(names), len(BASIC8)), np.nan, dtype=np.float32)
+    for place, name in enumerate(names):
+        for row, window in enumerate(windows):
+            _, medium, _, start, end = window
+            whole = first.get((medium, -1, round(start, 3), round(end, 3)), window)
+            if (spoken := said[name].get(window, said[name].get(whole))) is not None:
+                values[row, place] = spoken
+    return names, windows, values
 
 
 def _seen(found: Labelled | None) -> Labelled:

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 @click.argument("recipe")
 @plugin_options()
 @click.option("--data", type=click.Path(path_type=Path), help="File or folder to learn from, instead of the recipe's.")
+@click.option(
+    "--predictions",
+    multiple=True,
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Run folder to learn from; may be repeated. Of core/fusion.",
+)
+@click.option("--labels", type=click.Path(path_type=Path), metavar="FILE", help="Annotations, instead of the recipe's options.labels.")
 @click.option("--out", type=click.Path(path_type=Path), default="affectkit-train", show_default=True, help="Folder of what is written.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the recipe, for instance epochs=3.")
 @click.option("--limit", type=click.IntRange(min=1), help="Rows of each part at most, for a quick try.")
@@ -32,18 +40,30 @@ if TYPE_CHECKING:
 @click.option("--restart", is_flag=True, help="Throw an unfinished training away instead of going on with it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON; progress goes to standard error.")
 def train(
-    plugins: PluginChoice, recipe: str, out: Path, data: Path | None, overrides: tuple[str, ...], as_json: bool, **given: Any
+    plugins: PluginChoice,
+    recipe: str,
+    out: Path,
+    data: Path | None,
+    predictions: tuple[Path, ...],
+    labels: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    **given: Any,
 ) -> None:
     """Make weights by the training recipe RECIPE.
 
-    RECIPE is a YAML file or the name of an installed one (affectkit recipes --training lists them). It writes NAME.safetensors, NAME.json and the model card
+    RECIPE is a YAML file or the name of an installed one (affectkit recipes --training lists them; fusion stands for core/fusion). It writes NAME.safetensors, NAME.json and the model card
     NAME.md into the folder of --out. The same command goes on with a training that was stopped.
     """
     from affectkit.making import make
     from affectkit.training_recipes import Plan
 
-    plan = Plan.load(recipe, find=plugins.registry.training_recipe, overrides=overrides, data=data)
-    command = _command(recipe, overrides, given["limit"])
+    if recipe == "fusion":
+        recipe = "core/fusion"
+    plan = Plan.load(recipe, find=plugins.registry.training_recipe, overrides=(*overrides, *_keys(predictions, labels)), data=data)
+    command = (
+        _command(recipe, overrides, given["limit"]) + " --predictions RUN" * bool(predictions) + " --labels FILE" * (labels is not None)
+    )
     try:
         made = make(plan, plugins.registry, out, command=command, report=lambda line: click.echo(line, err=as_json), **given)
     except KeyboardInterrupt:
@@ -56,6 +76,12 @@ def train(
         _show(made)
 
 
+def _keys(predictions: tuple[Path, ...], labels: Path | None) -> list[str]:
+    """What the options say that stand for keys of the recipe."""
+    found = [f"options.predictions={json.dumps([str(path) for path in predictions])}"] if predictions else []
+    return found + ([f"options.labels={json.dumps(str(labels))}"] if labels is not None else [])
+
+
 def _command(recipe: str, overrides: tuple[str, ...], limit: int | None) -> str:
     """What was called, without the places of this machine."""
     name = Path(recipe).name if recipe.endswith((".yaml", ".yml")) else recipe
@@ -65,6 +91,10 @@ def _command(recipe: str, overrides: tuple[str, ...], limit: int | None) -> str:
 
 def _show(made: Made) -> None:
     record = made.record
+    if made.lines:
+        for line in (*made.lines, f"wrote {', '.join(str(file) for file in made.files)}"):
+            click.echo(line)
+        return
     for name, found in record["validation"].items():
         if name in ("calibration", "further"):
             fitted = f"temperature {record['temperature']:.3f}  " if name == "calibration" else ""
