@@ -11,18 +11,21 @@ from affectkit.api import Modality, Provider, Training, hookimpl
 @hookimpl
 def affectkit_modalities() -> Iterable[type[Modality]]:
     """Its six modalities."""
+    from affectkit_ras.audio import AudioEmotion
+    from affectkit_ras.face_dynamic import FaceDynamic
     from affectkit_ras.language import SceneEmotion, TextEmotion
 
-    return [SceneEmotion, TextEmotion]
+    return [FaceDynamic, AudioEmotion, SceneEmotion, TextEmotion]
 
 
 @hookimpl
 def affectkit_providers() -> Iterable[type[Provider]]:
     """What they look at."""
     from affectkit_ras.describe import Describe
+    from affectkit_ras.speech import Speech
     from affectkit_ras.whisper import Whisper
 
-    return [Describe, Whisper]
+    return [Describe, Speech, Whisper]
 
 
 @hookimpl
@@ -34,7 +37,9 @@ def affectkit_recipes() -> Iterable[Path]:
 @hookimpl
 def affectkit_trainings() -> Iterable[type[Training]]:
     """How the heads that were not published are made."""
-    return []
+    from affectkit_ras.trainings.language import SceneTraining, TextTraining
+
+    return [SceneTraining, TextTraining]
 
 
 @hookimpl
