@@ -1,4 +1,4 @@
-"""``affectkit weights``: which weights there are, under which licence, whether they are here, getting them, and random ones."""
+"""``affectkit weights``: which weights there are, under which licence, whether they are here, getting and converting them, random ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ names_argument = click.argument("names", nargs=-1, metavar="[ID]...")
 @plugin_options()
 @click.pass_context
 def weights(context: click.Context, plugins: PluginChoice) -> None:
-    """List, get, check and try the weights of components.
+    """List, get, check, try and convert the weights of components.
 
     An ID is a plugin (mini), a component (core/whisper), or one checkpoint of a component (core/whisper:small).
     """
@@ -140,6 +140,22 @@ def tiny_command(plugins: PluginChoice, names: tuple[str, ...], out: Path, recip
     for component, reason in done.left_out.items():
         click.echo(f"{component} is as in {recipe}: {reason}", err=True)
     click.echo(f"Random numbers: what a run with them says means nothing. To try it:\naffectkit run --recipe {done.recipe} VIDEO")
+
+
+@weights.command("convert")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.option("--to", "out", type=click.Path(path_type=Path), required=True, help="The safetensors file to write.")
+@click.option("--kind", type=click.Choice(["torchscript"]), default="torchscript", show_default=True, help="What FILE is.")
+def convert_command(file: Path, out: Path, kind: str) -> None:
+    """Write the weights of a TorchScript file as safetensors, which components take.
+
+    TorchScript is a program. No other command opens it, and this one does so in a process of its own, without network, that writes nothing.
+    """
+    from affectkit import checkpoints
+    from affectkit.torchscript import convert
+
+    count = convert(file, out)
+    click.echo(f"{out}: {count} tensors ({checkpoints.readable(checkpoints.size(out))}), sha256 {checkpoints.sha256(out)}")
 
 
 def _told(record: Record) -> dict[str, Any]:
