@@ -1,14 +1,18 @@
-"""What a face detector found in one frame, as parallel arrays. Boxes are x0, y0, x1, y1 in pixels of the frame."""
+"""What a face detector found in one frame, as parallel arrays, and how far two detectors agree. Boxes are x0, y0, x1, y1 in pixels of the frame."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
 
 from affectkit.components import Evidence
 from affectkit.errors import PluginError
+
+SURE, UNSURE = 0.7, 0.5  # scores of the faces that another detector must find, and that it may find
+LARGE = 40.0  # pixels: smaller faces need not be found
+SAME, NEAR = 0.5, 0.3  # intersection over union of a face that is found, and of a box that is not false
 
 
 @dataclass(frozen=True)
@@ -122,3 +126,70 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     shared = sides.prod(axis=-1)
     union = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[..., 2:] - b[..., :2]).prod(axis=-1) - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a detector finds what another one does, over some frames; two of them add up.
+
+    Attributes:
+        frames: how many there are.
+        faces: those that must be found.
+        found: those of them that were.
+        frames_with_faces: frames in which a face must be found.
+        largest_found: those in which the largest was.
+        false: boxes that meet no face, not even one that need not be found.
+    """
+
+    frames: int = 0
+    faces: int = 0
+    found: int = 0
+    frames_with_faces: int = 0
+    largest_found: int = 0
+    false: int = 0
+
+    def __add__(self, other: Agreement) -> Agreement:
+        return Agreement(*(here + there for here, there in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def recall(self) -> float:
+        """Share of the faces that were found; NaN without a face."""
+        return self.found / self.faces if self.faces else float("nan")
+
+    @property
+    def recall_of_largest(self) -> float:
+        """Share of the frames with a face whose largest was found; NaN without one."""
+        return self.largest_found / self.frames_with_faces if self.frames_with_faces else float("nan")
+
+    @property
+    def false_per_frame(self) -> float:
+        """False boxes per frame; NaN without a frame."""
+        return self.false / self.frames if self.frames else float("nan")
+
+
+def agreement(found: Detections, truth: Detections) -> Agreement:
+    """How far what was found in a frame is what is taken for the truth.
+
+    Faces of at least :data:`SURE` and with a longer side of more than :data:`LARGE` pixels must be found, at an intersection over union of at
+    least :data:`SAME`. A box is false where it is below :data:`NEAR` with every face of at least :data:`UNSURE`, of any size.
+
+    Args:
+        found: of the detector that is measured.
+        truth: of the other one.
+
+    >>> truth = Detections(np.array([[0, 0, 50, 50], [60, 0, 120, 60], [0, 90, 9, 99]]), np.array([0.9, 0.8, 0.5]))
+    >>> found = Detections(np.array([[0, 0, 50, 45], [0, 90, 9, 99], [80, 80, 99, 99]]), np.array([0.9, 0.9, 0.9]))
+    >>> agreement(found, truth)
+    Agreement(frames=1, faces=2, found=1, frames_with_faces=1, largest_found=0, false=1)
+    """
+    overlap = iou(truth.boxes, found.boxes)
+    must = (truth.scores >= SURE) & (truth.side > LARGE)
+    hit = overlap.max(axis=1, initial=0.0) >= SAME
+    return Agreement(
+        frames=1,
+        faces=int(must.sum()),
+        found=int((hit & must).sum()),
+        frames_with_faces=int(must.any()),
+        largest_found=int(must.any() and hit[np.argmax(np.where(must, truth.area, -1.0))]),
+        false=int((overlap[truth.scores >= UNSURE].max(axis=0, initial=0.0) < NEAR).sum()),
+    )

@@ -18,7 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -32,14 +32,11 @@ from affectkit import options, plugins
 from affectkit.api import AffectKitError, Clip, ConfigError, Media, MediaError, Provider, Span
 from affectkit.builtin.yunet import YuNet, YuNetOptions
 from affectkit.decoding import read_frames
-from affectkit.faces import Detections, iou
+from affectkit.detections import UNSURE, Agreement, Detections, agreement
 from affectkit.media import open_media
 
 FPS = 5.0
 BATCH = 16  # frames in a call, as in a run
-SURE, UNSURE = 0.7, 0.5  # scores of YuNet: what must be found, and what may be found
-SMALLEST = 40.0  # pixels
-SAME, NEAR = 0.5, 0.3  # IoU
 CLIP_FOLDERS = ("video", "video_edge")
 PICTURE_FOLDERS = ("images", "images_unlabelled")
 TEACHER = "core/yunet"
@@ -47,27 +44,21 @@ TEACHER = "core/yunet"
 
 @dataclass
 class Row:
-    """Counts over the frames of one clip, one folder of pictures, or several of them."""
+    """What a detector did with the frames of one clip, one folder of pictures, or several of them."""
 
-    frames: int = 0
-    faces: int = 0
-    found: int = 0
-    frames_with_faces: int = 0
-    largest_found: int = 0
-    boxes: int = 0
-    false: int = 0
+    counts: Agreement = field(default_factory=Agreement)
     seconds: float = 0.0
 
-    def add(self, other: Row) -> None:
-        for item in fields(Row):
-            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+    def add(self, counts: Agreement, seconds: float) -> None:
+        self.counts += counts
+        self.seconds += seconds
 
     def line(self, name: str, detector: str, teacher: Row) -> str:
-        recall = f"{self.found / self.faces:7.3f}" if self.faces else "      -"
-        largest = f"{self.largest_found / self.frames_with_faces:7.3f}" if self.frames_with_faces else "      -"
-        each, ratio = self.seconds / max(1, self.frames), self.seconds / max(teacher.seconds, 1e-9)
-        counts = f"{self.frames:6d} {self.faces:6d} {recall} {largest} {self.false:6d} {self.false / max(1, self.frames):8.3f}"
-        return f"{name:28} {detector:28} {counts} {each * 1e3:8.1f} {ratio:6.2f}"
+        counts = self.counts
+        recall, largest = (f"{value:7.3f}" if counts.faces else "      -" for value in (counts.recall, counts.recall_of_largest))
+        each, ratio = self.seconds / max(1, counts.frames), self.seconds / max(teacher.seconds, 1e-9)
+        shares = f"{counts.frames:6d} {counts.faces:6d} {recall} {largest} {counts.false:6d} {counts.false_per_frame:8.3f}"
+        return f"{name:28} {detector:28} {shares} {each * 1e3:8.1f} {ratio:6.2f}"
 
 
 HEAD = f"{'':28} {'detector':28} {'frames':>6} {'faces':>6} {'recall':>7} {'largest':>7} {'false':>6} {'a frame':>8} {'ms/frame':>8} {'ratio':>6}"
@@ -153,9 +144,7 @@ def measure(detectors: dict[str, Provider], images: Iterator[np.ndarray]) -> Row
         found = {name: detect(provider, batch) for name, provider in detectors.items()}
         truth, _ = found[TEACHER]
         for name, (faces, seconds) in found.items():
-            for here, real in zip(faces, truth, strict=True):
-                rows[name].add(compare(here, real))
-            rows[name].seconds += seconds
+            rows[name].add(sum(map(agreement, faces, truth), start=Agreement()), seconds)
     return rows
 
 
@@ -169,27 +158,14 @@ def detect(provider: Provider, images: Sequence[np.ndarray]) -> tuple[list[Detec
     return [Detections.from_evidence(evidence) for evidence in evidences], seconds
 
 
-def compare(found: Detections, truth: Detections) -> Row:
-    """What of the sure faces was found, and what was found that is none."""
-    overlap = iou(truth.boxes, found.boxes)
-    sure = (truth.scores >= SURE) & (truth.side > SMALLEST)
-    hit = overlap.max(axis=1, initial=0.0) >= SAME
-    row = Row(frames=1, faces=int(sure.sum()), found=int((hit & sure).sum()), boxes=len(found))
-    row.false = int((overlap.max(axis=0, initial=0.0) < NEAR).sum())
-    if sure.any():
-        row.frames_with_faces = 1
-        row.largest_found = int(hit[np.argmax(np.where(sure, truth.area, -1.0))])
-    return row
-
-
 def add(sums: Rows, rows: Rows) -> None:
     for name, row in rows.items():
-        sums[name].add(row)
+        sums[name].add(row.counts, row.seconds)
 
 
 def tell(name: str, rows: Rows) -> None:
     for detector, row in rows.items():
-        if row.frames:
+        if row.counts.frames:
             print(row.line(name, detector, rows[TEACHER]), flush=True)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from affectkit.api import About, Clip, ConfigError, LabelSet, Media, Part, Span, Training, Turn
-from affectkit.detections import Detections, iou
+from affectkit.detections import UNSURE, Agreement, Detections, agreement
 from affectkit_mini.detector import Faces, FacesOptions, shown_to
 from affectkit_mini.trainings.corpora import FER2013, present
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from affectkit_mini.trainings.teacher import Picture, Teacher
 
 FACE = LabelSet("face", ("face",), kind="multilabel")
-SAME, NEAR, MAYBE, LARGE = 0.5, 0.3, 0.5, 40.0  # IoU of a hit and of a find that is not false; the teacher's score of the latter; pixels
 CROPS, COMPOSITES = (6000, 400), 150
 GLANCE = 256  # pixels: both sides of what is measured after each epoch
 
@@ -116,8 +115,15 @@ class DetectionTraining(Training):
         held = [picture for picture in self._held if picture.name in wanted]
         found: dict[str, float] = {}
         for name in ("clips", "pictures", "composites"):
-            some = [picture for picture in held if kind(picture.name) == name]
-            found |= {f"{name}, {what}": value for what, value in measure(component, some).items()}
+            counts = measure(component, [picture for picture in held if kind(picture.name) == name])
+            told = {
+                "frames": counts.frames,
+                "faces": counts.faces,
+                "recall": counts.recall,
+                "recall of the largest face": counts.recall_of_largest,
+                "false boxes per frame": counts.false_per_frame,
+            }
+            found |= {f"{name}, {what}": value for what, value in told.items() if counts.frames or what == "frames"}
         return found
 
     def about(self) -> About:
@@ -162,42 +168,19 @@ def composites(canvases: Any, teacher: Teacher) -> list[Picture]:
             (canvases.background(random, height, width), *NO_FACE) if empty else canvases.composite(random, height, width, decoys=False)
         )
         picture = teacher.label(f"composite {index}", np.ascontiguousarray(image))
-        pasted = np.concatenate([known, np.full((len(known), 1), MAYBE, np.float32)], 1)
+        pasted = np.concatenate([known, np.full((len(known), 1), UNSURE, np.float32)], 1)
         made.append(replace(picture, found=np.concatenate([picture.found, pasted])))
     return made
 
 
-def measure(component: Faces, pictures: Sequence[Picture]) -> dict[str, float]:
-    """The figures of the goals over some pictures, as ``benchmarks/faces.py`` defines them."""
-    faces = found = frames = largest = false = 0
+def measure(component: Faces, pictures: Sequence[Picture]) -> Agreement:
+    """How far the component finds what the teacher does, over some pictures."""
+    counts = Agreement()
     for picture in pictures:
         clip = Clip(Media("frame", Path("frame"), "image", 0.0), Span(0.0, 0.0), frames=picture.rgb[None], frame_times=np.zeros(1))
-        boxes = Detections.from_evidence(component.provide([clip])[0]).boxes
-        truth = picture.found
-        sides = truth[:, 2:4] - truth[:, :2]
-        sure = sure_of(picture)
-        overlap = iou(truth[:, :4], boxes)
-        hit = overlap.max(1, initial=0.0) >= SAME
-        faces, found = faces + int(sure.sum()), found + int((hit & sure).sum())
-        false += int((overlap[truth[:, 14] >= MAYBE].max(0, initial=0.0) < NEAR).sum())
-        if sure.any():
-            frames, largest = frames + 1, largest + int(hit[np.argmax(np.where(sure, sides.prod(1), -1.0))])
-    return {
-        "frames": len(pictures),
-        "faces": faces,
-        "recall": found / max(faces, 1),
-        "recall of the largest face": largest / max(frames, 1),
-        "false boxes per frame": false / max(len(pictures), 1),
-    }
-
-
-def sure_of(picture: Picture) -> np.ndarray:
-    """(M,) bool: which of the teacher's finds must be found."""
-    from affectkit_mini.trainings.teacher import SURE
-
-    sides = picture.found[:, 2:4] - picture.found[:, :2]
-    sure: np.ndarray = (picture.found[:, 14] >= SURE) & (sides.max(1, initial=0) > LARGE)
-    return sure
+        truth = Detections(picture.found[:, :4], picture.found[:, 14].clip(0, 1))
+        counts += agreement(Detections.from_evidence(component.provide([clip])[0]), truth)
+    return counts
 
 
 def _truth(pictures: Sequence[Picture]) -> np.ndarray:
