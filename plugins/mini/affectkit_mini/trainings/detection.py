@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -123,7 +124,7 @@ class DetectionTraining(Training):
                 "recall of the largest face": counts.recall_of_largest,
                 "false boxes per frame": counts.false_per_frame,
             }
-            found |= {f"{name}, {what}": value for what, value in told.items() if counts.frames or what == "frames"}
+            found |= {f"{name}, {what}": value for what, value in told.items() if math.isfinite(value)}
         return found
 
     def about(self) -> About:
