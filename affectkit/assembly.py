@@ -103,7 +103,7 @@ class Assembly:
                 check_sources(self.fusion.id, self.fusion.trained_for, self.fused)
         for head in _heads(self.head):
             source = (head.embedding_from or "").partition(":")[0]
-            if source and source not in self.plan.modalities:
+            if source and source not in self.plan.modalities and (self.fusion is None or source != self.fusion.id):
                 problems.append(
                     ConfigError(
                         f"{head.id} reads the embedding {head.embedding_from!r}, and {source} is not in the run "

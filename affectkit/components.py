@@ -201,6 +201,7 @@ class Sources:
         values: (N, M, C) float32; NaN where not valid.
         valid: (N, M, C) bool: the source has evidence in this row and can say this class.
         embeddings: (N, D) float32 by ``"source:name"``, for instance ``"mini/face_static:face"``; NaN rows where there is no evidence.
+            A head finds those of the fusion among them.
         quality: (N,) float32 by ``"source:name"``.
         others: sources of the other label sets in the run, by label set.
         tracks: (N,) int64 subject of each row, -1 for none; ``None`` where rows are of no medium.

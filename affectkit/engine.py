@@ -299,16 +299,13 @@ class Engine:
             for name, modality in plan.modalities.items()
         }
         timelines = [t for col, sets in columns.values() for t in results.timelines(job.media.id, col, sets)]
+        places, fused = results.grid(job.findings), results.Conclusion([])
         with job.clock("fuse"):
             try:
-                timelines += results.conclude(
-                    job.media.id,
-                    columns,
-                    results.grid(job.findings),
-                    self.assembly.fusion,
-                    self.assembly.head,
-                    self.assembly.recipe.outside,
+                fused = results.conclude(
+                    job.media.id, columns, places, self.assembly.fusion, self.assembly.head, self.assembly.recipe.outside
                 )
+                timelines += fused.timelines
             except Exception as error:  # a fusion or head may raise anything; what the modalities said is kept
                 job.fail("fuse", self.assembly.recipe.fusion or self.assembly.recipe.head or "", error)
         part = Part(
@@ -319,6 +316,12 @@ class Engine:
                 for name, (col, _) in columns.items()
                 for p, row in _said(col)
                 for k, e in row.embeddings.items()
+            ]
+            + [
+                (p.track, p.span.start, p.span.end, self.assembly.recipe.fusion, k, row.tolist())
+                for k, e in fused.embeddings.items()
+                for p, row in zip(places, e, strict=True)
+                if bool(row.isfinite().all())
             ]
             if self.run.embeddings
             else (),

@@ -94,6 +94,19 @@ class Column:
         }
 
 
+@dataclass(frozen=True)
+class Conclusion:
+    """What fusion and head made of one medium.
+
+    Attributes:
+        timelines: one per source, label set and subject.
+        embeddings: (N, D) float32 of the fusion by name, one row per place; NaN rows where there is none.
+    """
+
+    timelines: list[Timeline]
+    embeddings: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
 def column(name: str, modality: Modality, bound: bool, findings: Findings) -> Column:
     """What a modality says at each place of the grid; pictures of a frame unit are averaged over their window."""
     rows = findings.rows.get(name, {})
@@ -155,14 +168,14 @@ def conclude(
     fusion: Fusion | None,
     head: Head | None,
     outside: Outside,
-) -> list[Timeline]:
-    """Fuses the columns of one medium and applies the head.
+) -> Conclusion:
+    """Fuses the columns of one medium and applies the head, which may read the embeddings of the fusion as it reads those of a modality.
 
     Raises:
         PluginError: where a fusion or head returns the wrong shape.
     """
     if not places or (fusion is None and head is None):
-        return []
+        return Conclusion([])
     chosen = {} if fusion is None else {name: spoken(sets, fusion.labels) for name, (_, sets) in columns.items()}
     inside = [(columns[name][0], labels) for name, labels in chosen.items() if labels is not None]
     target = fusion.labels if fusion is not None else BASIC8
@@ -183,13 +196,16 @@ def conclude(
     sources = Sources(target, sources.names, sources.values, sources.valid, everything, sources.quality, others, tracks, times)
     fused = Output({})
     out = []
+    own: dict[str, torch.Tensor] = {}
     with torch.inference_mode():
         if fusion is not None:
             fused = fusion.fuse(sources)
             out += _checked(media_id, fusion.id, fusion.labels, places, fused)
+            own = _embedded(fusion.id, places, fused)
+            sources = replace(sources, embeddings={**everything, **{f"{fusion.id}:{name}": e for name, e in own.items()}})
         if head is not None:
             out += _checked(media_id, head.id, head.labels, places, head.convert(fused, sources))
-    return out
+    return Conclusion(out, own)
 
 
 def spoken(sets: Sequence[LabelSet], target: LabelSet) -> LabelSet | None:
@@ -298,6 +314,14 @@ def _checked(media_id: str, name: str, labels: LabelSet, places: Sequence[Place]
     array = values.detach().float().cpu().numpy()
     quality = {k: v.detach().float().cpu().numpy() for k, v in output.quality.items()}
     return _split(media_id, name, labels, places, array, np.isfinite(array).any(axis=1), quality)
+
+
+def _embedded(name: str, places: Sequence[Place], output: Output) -> dict[str, torch.Tensor]:
+    """The embeddings of a fusion, checked."""
+    for key, tensor in output.embeddings.items():
+        if tensor.dim() != 2 or len(tensor) != len(places):
+            raise PluginError(f"{name} must return ({len(places)}, D) numbers for the embedding {key!r}, found {tuple(tensor.shape)}")
+    return {key: tensor.detach().float().cpu() for key, tensor in output.embeddings.items()}
 
 
 def _split(

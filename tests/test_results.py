@@ -113,7 +113,7 @@ def conclude(fusion: Fusion | None, head: Head | None, **sets: Any) -> list:
         {}, {name: {(-1, 0): row(0.2, labels[0]), (-1, 1): row(0.4, labels[0])} for name, labels in sets.items() if labels[0] is BASIC7}
     )
     columns = {name: (results.column(name, unit("window"), False, found), labels) for name, labels in sets.items()}
-    return results.conclude("clip", columns, results.grid(found), fusion, head, "other")
+    return results.conclude("clip", columns, results.grid(found), fusion, head, "other").timelines
 
 
 class Keeping(Head):
@@ -146,6 +146,26 @@ def test_without_a_fusion_a_head_sees_the_sources_of_each_label_set():
     conclude(None, head, **{"a/b": [BASIC7], "a/compound": [COMPOUND7]})
     assert head.fused.values == {}
     assert {labels.name: s.names for labels, s in head.sources.others.items()} == {"basic7": ("a/b",), "compound7": ("a/compound",)}
+
+
+class Embedding(Mean):
+    """A fusion that gives an embedding of its rows."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.id, self.rows = "fake/embedding", rows
+
+    def fuse(self, sources):
+        return Output(super().fuse(sources).values, {"z": torch.arange(2.0 * self.rows).reshape(self.rows, 2)})
+
+
+def test_a_head_reads_the_embeddings_of_the_fusion_beside_those_of_the_modalities():
+    head = Keeping()
+    conclude(Embedding(3), head, **{"a/b": [BASIC7]})
+    assert set(head.sources.embeddings) == {"a/b:e", "fake/embedding:z"}
+    assert head.sources.embeddings["fake/embedding:z"].tolist() == [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
+    with pytest.raises(PluginError, match=r"fake/embedding must return \(3, D\) numbers for the embedding 'z', found \(2, 2\)"):
+        conclude(Embedding(2), head, **{"a/b": [BASIC7]})
 
 
 def test_a_head_with_the_wrong_shape_is_refused():
