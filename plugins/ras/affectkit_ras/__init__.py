@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from affectkit.api import Modality, Provider, Training, hookimpl
+from affectkit.api import Fusion, Modality, Provider, Training, hookimpl
 
 
 @hookimpl
@@ -26,6 +26,14 @@ def affectkit_providers() -> Iterable[type[Provider]]:
     from affectkit_ras.whisper import Whisper
 
     return [Describe, Speech, Whisper]
+
+
+@hookimpl
+def affectkit_fusions() -> Iterable[type[Fusion]]:
+    """The fusion of their embeddings."""
+    from affectkit_ras.feature_fusion import FeatureFusion
+
+    return [FeatureFusion]
 
 
 @hookimpl

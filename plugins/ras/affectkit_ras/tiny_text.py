@@ -92,9 +92,8 @@ def write_clip(folder: Path) -> Path:
 
 
 def write_sentence(folder: Path) -> Path:
-    """A model of sentence-transformers: BERT with the mean over tokens, normalised."""
+    """A model of sentence-transformers: BERT with the mean over tokens."""
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Normalize, Pooling, Transformer
     from transformers import BertConfig, BertModel, BertTokenizer
 
     letters = string.ascii_lowercase + string.digits + string.punctuation
@@ -115,8 +114,7 @@ def write_sentence(folder: Path) -> Path:
     BertTokenizer(vocab=vocabulary).save_pretrained(inner)
     try:
         with pretrained.quiet():
-            modules = [Transformer(str(inner), max_seq_length=256), Pooling(WIDTH, "mean"), Normalize()]
-            SentenceTransformer(modules=modules, device="cpu").save(str(folder), create_model_card=False)
+            SentenceTransformer(str(inner), device="cpu", local_files_only=True).save(str(folder), create_model_card=False)
     finally:
         for file in inner.iterdir():
             file.unlink()

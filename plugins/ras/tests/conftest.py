@@ -6,6 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+from affectkit.api import Clip, Evidence, Media, Modality, Output, Span
+from affectkit.batching import collate
+
+MEDIA = Media(id="made", path=Path("made.mp4"), kind="video", duration=4.0, fps=25.0, size=(240, 320))
+WINDOW = Span(0.0, 4.0)
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +31,16 @@ def goldens(shared_data: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"goldens are not here: {folder}")
     return folder
+
+
+def predict(component: Modality, *clips: Clip) -> Output:
+    """Preprocess and predict clips as one batch."""
+    rows = [component.preprocess(clip) for clip in clips]
+    assert all(row is not None for row in rows)
+    with torch.inference_mode():
+        return component.predict(collate(rows))
+
+
+def words_clip(text: str, kind: str = "transcript", valid: bool = True) -> Clip:
+    """A clip with words, or with a description."""
+    return Clip(MEDIA, WINDOW, inputs={kind: Evidence(kind, {"text": text, "words": ()}, valid=valid)})

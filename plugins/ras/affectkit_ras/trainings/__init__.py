@@ -1,0 +1,1 @@
+"""How the heads that were not published are made: trainings for ``affectkit train``, and their recipes beside them."""
