@@ -339,6 +339,13 @@ def _torch_tensors(path: Path) -> dict[str, torch.Tensor]:
 
     import torch
 
+    from affectkit.torchscript import is_torchscript
+
+    if is_torchscript(path):
+        raise CheckpointError(
+            f"{path} is TorchScript, a program, which is not opened here. Write its weights as safetensors with "
+            f"'affectkit weights convert {path} --to {path.with_suffix('.safetensors').name}'"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:

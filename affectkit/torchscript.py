@@ -49,6 +49,20 @@ def convert(path: Path, out: Path) -> int:
     return len(tensors)
 
 
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is TorchScript, by the names in its archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _programmed(archive)
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def _programmed(archive: zipfile.ZipFile) -> bool:
+    inside = [name.partition("/")[2] for name in archive.namelist()]
+    return "constants.pkl" in inside and any(name.startswith("code/") for name in inside)
+
+
 def _check(path: Path) -> None:
     """Refuses what is no TorchScript, without opening it as such.
 
@@ -59,11 +73,11 @@ def _check(path: Path) -> None:
         raise CheckpointError(f"there is no file at {path}")
     try:
         with zipfile.ZipFile(path) as archive:
+            if _programmed(archive):
+                return
             inside = [name.partition("/")[2] for name in archive.namelist()]
     except (zipfile.BadZipFile, OSError) as error:
         raise CheckpointError(f"{path} is damaged or not TorchScript ({error}); fetch it again") from None
-    if any(name.startswith("code/") for name in inside) and "constants.pkl" in inside:
-        return
     if "data.pkl" in inside:
         raise CheckpointError(f"{path} is not TorchScript: torch.save wrote it. If it holds tensors, it can be used as it is")
     raise CheckpointError(f"{path} is an archive without TorchScript in it; give the file that torch.jit.save wrote")

@@ -149,3 +149,11 @@ def test_the_process_that_opens_it_is_confined(tmp_path, act):
     assert "may not do this" in done.stderr or "File too large" in done.stderr
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) == 0
     assert (tmp_path / "kept").exists()
+
+
+def test_no_component_opens_torchscript(tmp_path):
+    path = script(Net(), tmp_path / "net.pt")
+    with pytest.raises(
+        CheckpointError, match=r"net\.pt is TorchScript, a program, .* 'affectkit weights convert .*net\.pt --to net\.safetensors'"
+    ):
+        checkpoints.load_tensors(path)
