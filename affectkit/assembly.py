@@ -156,6 +156,23 @@ def assemble(recipe: Recipe, registry: Registry, *, commercial: bool = False) ->
     return Assembly(recipe, plan, fusion, head, make.record)
 
 
+def plan_for(recipe: Recipe, registry: Registry, modalities: Mapping[str, Modality]) -> Plan:
+    """What modalities that are made already need of a recipe, with the providers that it chooses for them; weights are found and not loaded.
+
+    Args:
+        recipe: how windows are cut and which providers run; its own modalities are not looked at.
+        registry: the plugins.
+        modalities: by id.
+
+    Raises:
+        AffectKitError: the problem, or :class:`Problems` for several.
+    """
+    problems: list[AffectKitError] = []
+    providers, unavailable = _providers(_Maker(recipe, registry, None), modalities, problems)
+    raise_all(problems)
+    return Plan(recipe, modalities, providers, unavailable)
+
+
 class _Maker:
     """Makes components of a recipe with its options; packages and weights are checked.
 

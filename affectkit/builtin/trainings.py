@@ -90,11 +90,18 @@ class TemperatureOptions(Labels):
     weights: Path
 
 
-class _OfRuns(Training):
-    """Rows are windows with a label; what is said of them is kept in memory."""
+class RunTraining(Training):
+    """What trainings from runs share: rows are windows with a label, shared out by groups."""
 
-    def _parts(self, found: Labelled, windows: list[Window], truth: np.ndarray, tensors: Mapping[str, np.ndarray]) -> dict[str, Part]:
-        """The parts of the rows that have a label."""
+    def rows(self, found: Labelled, windows: list[Window], truth: np.ndarray, tensors: Mapping[str, np.ndarray]) -> dict[str, Part]:
+        """The parts of the rows that have a label.
+
+        Args:
+            found: the runs and their labels.
+            windows: N windows.
+            truth: (N, C) what is annotated in each; NaN where nothing is.
+            tensors: (N, ...) by name, of which a batch takes its rows.
+        """
         kept = ~np.isnan(truth).all(axis=1)
         categorical = found.labels.kind == "categorical"
         if categorical:
@@ -125,7 +132,7 @@ class _OfRuns(Training):
         return About(title, what, data, licence or self.options.licence, LIMITS)
 
 
-class EmbeddingTraining(_OfRuns):
+class EmbeddingTraining(RunTraining):
     """A small network over the frozen embedding of any modality, for ``core/embedding_head``; made of runs with ``--embeddings``."""
 
     name = "embedding_training"
@@ -162,7 +169,7 @@ class EmbeddingTraining(_OfRuns):
         if not vectors:
             raise UsageError(f"{data} holds no embedding {self.options.embedding!r}. {did_you_mean(self.options.embedding, known)}")
         self._size = len(vectors[0])
-        return self._parts(found, windows, found.truth(windows), {"embedding": np.stack(vectors)})
+        return self.rows(found, windows, found.truth(windows), {"embedding": np.stack(vectors)})
 
     def network(self) -> torch.nn.Module:
         from affectkit.builtin.perceptron import Perceptron
@@ -216,7 +223,7 @@ class EmbeddingTraining(_OfRuns):
         return self._about(f"A head on {self.options.embedding}", what, len(_seen(self._found).runs))
 
 
-class MHPFTraining(_OfRuns):
+class MHPFTraining(RunTraining):
     """Weights of ``core/mhpf`` per source and class, from what the sources of labelled runs say; begins at about equal weights."""
 
     name = "mhpf_training"
@@ -237,7 +244,7 @@ class MHPFTraining(_OfRuns):
         valid = np.isfinite(values)
         truth[~valid.any(axis=(1, 2))] = np.nan
         said_of = Labelled(BASIC8, found.placed, found.runs)
-        return self._parts(said_of, windows, truth, {"values": np.nan_to_num(values), "valid": valid})
+        return self.rows(said_of, windows, truth, {"values": np.nan_to_num(values), "valid": valid})
 
     def network(self) -> torch.nn.Module:
         from affectkit.builtin.perceptron import FusedLogits
@@ -290,7 +297,7 @@ class MHPFTraining(_OfRuns):
         save_mhpf(path, network.fusion, self._sources, BASIC8, record, sharpening)
 
 
-class TemperatureTraining(_OfRuns):
+class TemperatureTraining(RunTraining):
     """A temperature for a modality whose weights hold one: a copy of its file with the temperature that fits labelled runs."""
 
     name = "temperature"
@@ -320,7 +327,7 @@ class TemperatureTraining(_OfRuns):
         windows = list(rows[self.options.source])
         values = np.stack(list(rows[self.options.source].values())).astype(np.float32)
         logits = np.log(np.nan_to_num(values).clip(1e-9))
-        return self._parts(found, windows, found.truth(windows), {"logits": logits})
+        return self.rows(found, windows, found.truth(windows), {"logits": logits})
 
     def network(self) -> torch.nn.Module:
         from affectkit.builtin.perceptron import Unchanged

@@ -45,9 +45,11 @@ def affectkit_recipes() -> Iterable[Path]:
 @hookimpl
 def affectkit_trainings() -> Iterable[type[Training]]:
     """How the heads that were not published are made."""
+    from affectkit_ras.trainings.feature_fusion import FeatureFusionTraining
     from affectkit_ras.trainings.language import SceneTraining, TextTraining
+    from affectkit_ras.trainings.sequences import AudioTraining, FaceDynamicTraining
 
-    return [SceneTraining, TextTraining]
+    return [FaceDynamicTraining, AudioTraining, SceneTraining, TextTraining, FeatureFusionTraining]
 
 
 @hookimpl

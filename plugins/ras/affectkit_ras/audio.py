@@ -150,6 +150,10 @@ class AudioEmotion(Modality):
             sound = np.pad(sound[:PUBLISHED], (0, max(0, PUBLISHED - len(sound))))
         return {"sound": torch.from_numpy(np.ascontiguousarray(sound)), **out}
 
+    def embed(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Frames (B, T, D) float32 of a batch of sounds, zeros where padded."""
+        return self.frames(batch["sound"], batch["sound_mask"])[0]
+
     def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
         if self._head is None:
             raise CheckpointError(f"{self.id} is asked before its weights are loaded")

@@ -31,8 +31,12 @@ class FeatureFusion(nn.Module):
 
     def __init__(self, sizes: Mapping[str, int], classes: int = 8) -> None:
         super().__init__()
-        self.names = tuple(sizes)
-        self.classes = classes
+        self.sizes = dict(sizes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The sources, in order."""
+        return tuple(self.sizes)
 
     def forward(self, features: Mapping[str, Tensor], there: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Fuse embeddings.
@@ -120,7 +124,7 @@ class FusionV4(FusionV3):
     def __init__(self, sizes: Mapping[str, int], classes: int = 8, *, scene: str = "new_scene", dropout: float = 0.1) -> None:
         others = {name: size for name, size in sizes.items() if name != scene}
         super().__init__(others, classes, dropout=dropout, width=2 * TOKEN)
-        self.names, self.scene = tuple(sizes), scene
+        self.sizes, self.scene = dict(sizes), scene
         self.scene_proj = nn.Linear(sizes[scene], TOKEN)
 
     def forward(self, features: Mapping[str, Tensor], there: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,157 @@
+"""What a frozen backbone says of the windows of labelled runs: read once from their media, as a run reads them, and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from affectkit.api import Clip, Modality, Part, Turn, UsageError
+from affectkit.builtin.labelled import Window
+from affectkit.checkpoints import writing
+
+if TYPE_CHECKING:
+    import torch
+
+    from affectkit.media import Media
+    from affectkit.planner import Plan
+
+Read = Callable[[Mapping[str, "torch.Tensor"]], "torch.Tensor"]
+"""Frames (1, T, D) of a batch of one clip."""
+
+
+@dataclass
+class Frames:
+    """Frames of windows, on disk until they are asked for.
+
+    Attributes:
+        windows: N windows.
+        counts: (N,) int64 frames of each.
+    """
+
+    windows: list[Window] = field(default_factory=list)
+    counts: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    _places: list[tuple[np.ndarray, int]] = field(default_factory=list)
+
+    def add(self, windows: Sequence[Window], counts: np.ndarray, frames: np.ndarray) -> None:
+        """Takes the windows of a medium, with their frames (sum of counts, D) one after the other."""
+        self._places += [(frames, int(end - count)) for end, count in zip(np.cumsum(counts), counts, strict=True)]
+        self.windows += windows
+        self.counts = np.concatenate([self.counts, counts])
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """(T, D) float32 of a window."""
+        frames, start = self._places[row]
+        return np.asarray(frames[start : start + int(self.counts[row])], dtype=np.float32)
+
+    def batch(self, part: Part) -> Part:
+        """A part whose batches hold ``"row"``, with the frames of those rows: ``"frames"`` (B, T, D) float32 and ``"mask"`` (B, T) bool."""
+        rows = np.asarray(part.batch(np.arange(len(part)), None)["row"])
+
+        def batch(some: np.ndarray, turn: Turn | None) -> Mapping[str, Any]:
+            found = [self[row] for row in rows[some].tolist()]
+            mask = np.arange(max(map(len, found)))[None] < np.array([len(one) for one in found])[:, None]
+            frames = np.zeros((*mask.shape, found[0].shape[1]), np.float32)
+            frames[mask] = np.concatenate(found)
+            return {**part.batch(some, turn), "frames": frames, "mask": mask}
+
+        return replace(part, batch=batch, lengths=self.counts[rows])
+
+
+def read_frames(runs: Sequence[Path], component: Modality, read: Read, about: str, cache: Path) -> Frames:
+    """Frames of every window of runs in which a modality has evidence.
+
+    Args:
+        runs: run folders; windows, faces and the other inputs are as their recipes say.
+        component: whose preprocessing is used; its backbone is loaded, and nothing else of it needs to be.
+        read: makes frames of a batch of one.
+        about: what the frames depend on beside the media and recipes: the backbone and the component's options.
+        cache: folder in which they are kept, half as precise as they are made.
+
+    Raises:
+        UsageError: where a run says nothing of its media, or an input could not be made.
+        AffectKitError: for recipes, weights or media that are not as they must be.
+    """
+    import torch
+
+    from affectkit import plugins
+    from affectkit.assembly import plan_for
+    from affectkit.config import Recipe
+    from affectkit.tables import part_name, read_info, read_records
+
+    registry = plugins.load()
+    found = Frames()
+    for run in runs:
+        info = read_info(run)
+        recipe = Recipe.from_mapping(info["recipe"]).with_(fusion=None, head=None)
+        plan: Plan | None = None
+        records = read_records(run)
+        if not records:
+            raise UsageError(f"{run} holds no medium; give a run that is finished")
+        for record in records:
+            key = json.dumps(
+                [recipe.with_(modalities=[component.id]).to_mapping(), record["stamp"], info.get("inputs"), about], sort_keys=True
+            )
+            stem = cache / f"{part_name(record['id'])}.{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+            if not stem.with_suffix(f"{stem.suffix}.json").is_file():
+                if plan is None:
+                    plan = plan_for(recipe, registry, {component.id: component})
+                    for provider in (provider for kind in plan.providers.values() for provider in kind):
+                        provider.load(torch.device("cpu"), torch.float32)
+                with torch.inference_mode():
+                    _keep(stem, _medium(_open(record, info.get("inputs", {})), plan, component, read))
+            index = json.loads(stem.with_suffix(f"{stem.suffix}.json").read_text(encoding="utf-8"))
+            windows = [(str(run), record["id"], track, start, end) for track, start, end in index["windows"]]
+            if windows:
+                found.add(windows, np.array(index["counts"]), np.load(stem.with_suffix(f"{stem.suffix}.npy"), mmap_mode="r"))
+    return found
+
+
+def _open(record: Mapping[str, Any], inputs: Mapping[str, str]) -> Media:
+    """A medium as its run read it."""
+    from affectkit.media import open_media
+
+    path, streams = Path(record["path"]), {name: int(inputs[name]) for name in ("video_stream", "audio_stream") if name in inputs}
+    folder = {"fps": float(inputs["fps"]), "sound": inputs.get("sound")} if path.is_dir() and "fps" in inputs else {}
+    return open_media(path, id=record["id"], **streams, **folder)  # type: ignore[arg-type]
+
+
+def _medium(media: Media, plan: Plan, component: Modality, read: Read) -> list[tuple[Clip, np.ndarray]]:
+    """The windows of a medium that hold evidence, with their frames."""
+    from affectkit.batching import collate
+    from affectkit.clips import Clock
+    from affectkit.reader import Reader
+
+    problems: list[str] = []
+
+    def report(stage: str, whose: str, error: Exception) -> None:
+        if stage == "provide":
+            problems.append(f"{whose}: {error}")
+
+    out = []
+    for window in Reader(media, plan, Clock(), report).windows():
+        for request in window.requests:
+            tensors = component.preprocess(request.clip)
+            if tensors is not None:
+                out.append((request.clip, read(collate([tensors]))[0].numpy().astype(np.float16)))
+    if problems:
+        raise UsageError(f"{media.path}: {problems[0]}; nothing is learned from a medium whose inputs are not as the run had them")
+    return out
+
+
+def _keep(stem: Path, made: Sequence[tuple[Clip, np.ndarray]]) -> None:
+    """Writes frames, and when they are there what they are of."""
+    index = {
+        "windows": [(clip.track, clip.span.start, clip.span.end) for clip, _ in made],
+        "counts": [len(frames) for _, frames in made],
+    }
+    if made:
+        with writing(stem.with_suffix(f"{stem.suffix}.npy")) as file:
+            np.save(file, np.concatenate([frames for _, frames in made]))
+    with writing(stem.with_suffix(f"{stem.suffix}.json")) as file:
+        file.write(json.dumps(index).encode())
