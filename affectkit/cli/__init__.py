@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 from traceback import extract_tb, print_exception
 from typing import Any
@@ -22,8 +23,8 @@ from affectkit.addresses import OFFLINE, offline
 from affectkit.cli.options import PluginChoice, Settings, block_option, debug_option, folder_option, offline_option, settings
 from affectkit.errors import AffectKitError, MediaError, Problems, StoreError, did_you_mean
 
-COMMANDS = ("run", "evaluate", "compare", "submit", "train", "demo", "plugins", "recipes", "weights", "doctor")
-"""The commands of affectkit itself, in the order of ``--help``: each is the function of its name in the module of its name."""
+COMMANDS = ("run", "evaluate", "compare", "submit", "train", "import", "fuse", "demo", "plugins", "recipes", "weights", "doctor")
+"""The commands of affectkit itself, in the order of ``--help``: each is the function of its name in the module of its name, with an underscore where Python keeps the name for itself."""
 
 
 class Program(click.Group):
@@ -50,7 +51,8 @@ class Program(click.Group):
         """The command of that name; loads the plugins where it is not one of affectkit's own."""
         command: click.Command | None
         if cmd_name in COMMANDS:
-            command = getattr(import_module(f"affectkit.cli.{cmd_name}"), cmd_name)
+            own = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+            command = getattr(import_module(f"affectkit.cli.{own}"), own)
         else:
             command = settings(ctx).plugins.registry.commands().get(cmd_name)
         if command is not None:
