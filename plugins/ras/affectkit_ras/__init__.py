@@ -13,19 +13,22 @@ def affectkit_modalities() -> Iterable[type[Modality]]:
     """Its six modalities."""
     from affectkit_ras.audio import AudioEmotion
     from affectkit_ras.face_dynamic import FaceDynamic
+    from affectkit_ras.face_static import FaceStatic
+    from affectkit_ras.label_match import LabelMatch
     from affectkit_ras.language import SceneEmotion, TextEmotion
 
-    return [FaceDynamic, AudioEmotion, SceneEmotion, TextEmotion]
+    return [FaceStatic, FaceDynamic, LabelMatch, AudioEmotion, SceneEmotion, TextEmotion]
 
 
 @hookimpl
 def affectkit_providers() -> Iterable[type[Provider]]:
     """What they look at."""
     from affectkit_ras.describe import Describe
+    from affectkit_ras.detector import Faces
     from affectkit_ras.speech import Speech
     from affectkit_ras.whisper import Whisper
 
-    return [Describe, Speech, Whisper]
+    return [Faces, Describe, Speech, Whisper]
 
 
 @hookimpl
