@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SHOWN = 5  # keys of one kind named in a message
 SAMPLED = 64  # numbers of each parameter that a fingerprint looks at
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
 POSITIONS = r"(^|\.)position_ids$"  # 0, 1, 2, ...: a buffer that older versions of transformers kept
 
 
@@ -87,8 +88,19 @@ def tokenizer(folder: Path, owner: str, **given: Any) -> Any:
     """
     from transformers import AutoTokenizer
 
+    check_vocabulary(folder, owner)
     with quiet(), told(folder, owner, "a tokenizer"):
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **given)
+
+
+def check_vocabulary(folder: Path, owner: str) -> None:
+    """Refuses a folder without a vocabulary, for which transformers makes a tokenizer that knows nothing.
+
+    Raises:
+        CheckpointError: where it has none.
+    """
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        raise CheckpointError(f"{owner}: {folder} has no tokenizer ({', '.join(VOCABULARIES)}); fetch it again")
 
 
 def fingerprint(module: torch.nn.Module) -> str:

@@ -136,6 +136,7 @@ class SentenceModel(Encoder):
         super().__init__()
         if not (folder / "modules.json").is_file():
             raise CheckpointError(f"{owner}: {folder} is not a folder of sentence-transformers: it has no modules.json")
+        pretrained.check_vocabulary(folder, owner)
         with pretrained.quiet(), pretrained.told(folder, owner, "sentence-transformers"):
             self.model = SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
         self._check(folder, owner)

@@ -47,6 +47,7 @@ class VisionLanguage:
 
         if (kind := pretrained.config(folder, owner).get("model_type")) != KIND:
             raise CheckpointError(f"{owner}: {folder} is a model of kind {kind!r}; expected {KIND!r}")
+        pretrained.check_vocabulary(folder, owner)
         with pretrained.quiet(), pretrained.told(folder, owner, "the processor of Qwen2.5-VL"):
             self._processor: Any = AutoProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         if not getattr(self._processor, "chat_template", None):

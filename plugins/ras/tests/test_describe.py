@@ -212,9 +212,12 @@ def test_a_damaged_folder_is_refused(damage: str, folder: Path, tmp_path: Path):
         (copy / "chat_template.jinja").unlink()
     else:
         (copy / "config.json").unlink()
-    said = {"short": "1 tensors missing", "no template": "no chat template", "no config": "no config.json"}.get(
-        damage, "ras/describe: .*copy"
-    )
+    said = {
+        "short": "1 tensors missing",
+        "no tokenizer": "has no tokenizer",
+        "no template": "no chat template",
+        "no config": "no config.json",
+    }.get(damage, "ras/describe: .*copy")
     with pytest.raises(CheckpointError, match=said):
         made(copy)
 

@@ -15,7 +15,7 @@ from affectkit_ras.trainings.texts import read
 from click.testing import CliRunner
 
 from affectkit.api import BASIC7, BASIC8, UsageError
-from affectkit.cli import main
+from affectkit.cli import cli
 
 from .conftest import predict, words_clip
 
@@ -66,7 +66,7 @@ def test_a_description_is_cut_at_192_tokens(folders):
 
 
 def train(*arguments: str) -> dict:
-    done = CliRunner().invoke(main, ["train", *arguments, "--device", "cpu", "--json"])
+    done = CliRunner().invoke(cli, ["train", *arguments, "--device", "cpu", "--json"])
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
 

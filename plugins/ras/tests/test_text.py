@@ -108,15 +108,15 @@ def test_clip_reads_its_projected_embedding_and_gives_the_mean_of_its_states(fol
 def test_a_sentence_model_says_what_its_library_says(folders, loaded):
     from sentence_transformers import SentenceTransformer
 
-    expected = SentenceTransformer(str(folders["sentence"]), device="cpu").encode([SENTENCES[2]])
-    output = predict(loaded("sentence"), words_clip(SENTENCES[2]))
+    expected = SentenceTransformer(str(folders["sentence"]), device="cpu").encode([SENTENCES[0]])
+    output = predict(loaded("sentence"), words_clip(SENTENCES[0]))
     np.testing.assert_allclose(output.embeddings["text"].numpy(), expected, atol=1e-5)
 
 
 def test_clip_reads_77_tokens_and_no_more(loaded):
-    component = loaded("clip")
-    assert len(component.preprocess(words_clip("word " * 200))["ids"]) == 77
-    assert component.preprocess(words_clip("word " * 200))["ids"][-1] == component._encoder.tokens.token_to_id("<|endoftext|>")
+    component, text = loaded("clip"), " ".join(f"word{number}" for number in range(200))
+    assert len(component.preprocess(words_clip(text))["ids"]) == 77
+    assert component.preprocess(words_clip(text))["ids"][-1] == component._encoder.tokens.token_to_id("<|endoftext|>")
 
 
 @pytest.mark.parametrize("text", ["", "  ", "...", "1234 !?", "♪ ♪"])
@@ -232,6 +232,14 @@ def test_a_file_without_a_tensor_of_the_model_is_refused(encoder: str, folders, 
     del tensors[name]
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(CheckpointError, match="1 tensors missing"):
+        ENCODERS[encoder](folder, 64, "ras/text")
+
+
+@every
+def test_a_folder_without_a_vocabulary_is_refused(encoder: str, folders, tmp_path):
+    folder = copied(folders[encoder], tmp_path / "mute")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match="has no tokenizer"):
         ENCODERS[encoder](folder, 64, "ras/text")
 
 
