@@ -107,7 +107,7 @@ class TestPPA:
             (torch.rand(4, 7), "sum", r"expected floats of shape \(N, 8\) in the order of BASIC8, found \(4, 7\)"),
             (torch.rand(8), "sum", r"expected floats of shape \(N, 8\) .* found \(8,\)"),
             (torch.ones(4, 8, dtype=torch.int64), "sum", r"expected floats .* torch.int64"),
-            (torch.rand(4, 8), "product", r"has the rules sum, masked and weighted, not 'product'"),
+            (torch.rand(4, 8), "product", r"has the rules sum, masked, weighted and masked_weighted, not 'product'"),
         ],
     )
     def test_what_cannot_be_is_refused(self, probs: torch.Tensor, rule: str, message: str) -> None:

@@ -6,7 +6,7 @@ Only methods of tensors are used, so that importing this module imports no torch
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from affectkit.builtin.mean import normalise_rows
 from affectkit.components import Head, Output, Sources
@@ -16,7 +16,7 @@ from affectkit.labels import BASIC8, COMPOUND7
 if TYPE_CHECKING:
     from torch import Tensor
 
-Rule = Literal["sum", "masked", "weighted"]
+Rule = Literal["sum", "masked", "weighted", "masked_weighted"]
 
 PAIRS = tuple((BASIC8.index(one), BASIC8.index(other)) for one, other in COMPOUND7.pairs or ())
 """For each compound expression the columns of its two basic emotions in ``BASIC8``."""
@@ -67,6 +67,7 @@ def ppa(probs: Tensor, rule: Rule = "sum") -> Tensor:
       * ``"masked"``: the same sum over what is greater than 1/7 (AVCER, rule 1).
       * ``"weighted"``: (d_i q_i + d_j q_j) / (d_i + d_j), with d = 5 for anger and fear, 6 for disgust and happiness, 4 for
         sadness, 2 for surprise (AVCER, rule 2). It tempers surprise, which five of the seven expressions share.
+      * ``"masked_weighted"``: rule 2 over what rule 1 leaves, which AVCER ran as well.
 
     Args:
         probs: (N, 8) probabilities in the order of ``BASIC8``; neutral and other are not used.
@@ -87,13 +88,12 @@ def ppa(probs: Tensor, rule: Rule = "sum") -> Tensor:
             f"ppa expected floats of shape (N, {len(BASIC8)}) in the order of BASIC8, found {tuple(probs.shape)} {probs.dtype}"
         )
     one, other = [i for i, _ in PAIRS], [j for _, j in PAIRS]
-    if rule == "sum":
-        return probs[:, one] + probs[:, other]
-    if rule == "masked":
+    if rule not in get_args(Rule):
+        raise UsageError(f"ppa has the rules sum, masked, weighted and masked_weighted, not {rule!r}")
+    if rule in ("masked", "masked_weighted"):
         probs = probs * (probs > MASK)
-        return probs[:, one] + probs[:, other]
-    if rule == "weighted":
+    if rule in ("weighted", "masked_weighted"):
         emphasis = probs.new_tensor([EMPHASIS.get(label, 0) for label in BASIC8.labels])
         share = emphasis[one] / (emphasis[one] + emphasis[other])
         return share * probs[:, one] + (1 - share) * probs[:, other]
-    raise UsageError(f"ppa has the rules sum, masked and weighted, not {rule!r}")
+    return probs[:, one] + probs[:, other]
