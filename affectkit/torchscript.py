@@ -115,7 +115,7 @@ def _serve(path: str) -> int:
     os.dup2(2, 1)  # what a program prints goes to standard error
     _confine()
     try:
-        module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+        module = torch.jit.load(path, map_location="cpu")
         content = save({name: tensor.detach().contiguous().clone() for name, tensor in module.state_dict().items()})
     except (RuntimeError, ValueError, OSError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
