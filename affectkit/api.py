@@ -23,7 +23,7 @@ from affectkit.errors import AffectKitError, CheckpointError, ConfigError, Label
 from affectkit.hookspecs import hookimpl
 from affectkit.labels import AU12, BASIC7, BASIC8, COMPOUND7, VA, LabelSet
 from affectkit.media import Clip, Media, Span
-from affectkit.trainings import About, Part, Training, Turn
+from affectkit.trainings import About, Part, Training, Turn, Written
 
 __all__ = [
     "AU12",
@@ -63,5 +63,6 @@ __all__ = [
     "Turn",
     "UsageError",
     "Word",
+    "Written",
     "hookimpl",
 ]

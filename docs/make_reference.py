@@ -31,7 +31,7 @@ Made from the docstrings by `python docs/make_reference.py`; do not edit it by h
 
 COMPONENTS = ("Component", "Modality", "Provider", "Fusion", "Head")
 NEEDS = ("Needs", "Frames", "Audio", "Input", "Checkpoint")
-TRAINED = ("Training", "Part", "Turn", "About")
+TRAINED = ("Training", "Part", "Turn", "About", "Written")
 EXCHANGED = ("Clip", "Media", "Span", "Evidence", "Word", "Sources", "Output")
 
 ERRORS = {name: item for name, item in vars(errors).items() if isinstance(item, type) and issubclass(item, Exception)}

@@ -1,0 +1,489 @@
+"""Fusions on real labels: six descriptions of each AFEW clip are six sources, whose classifiers and fusions are chosen on train and reported once on dev.
+
+    python benchmarks/afew_descriptions.py ../shared/data/scene/ras_descriptions --states FOLDER
+
+Three sizes of Qwen2.5-VL (3B, 7B, 32B), asked in two ways, described every clip of AFEW (SMIL-SPCRAS/ICCVW_25, MIT): 855 windows with labels to learn from, 411 to
+report. A source is a kernel ridge classifier over one description; ``together`` reads all six. Which texts, states and penalties it reads, and all options of the
+fusions, are chosen by cross-validation over whole videos inside the 855; ``--check`` prints what an outer cross-validation around all of that finds, and does not
+touch the 411. Names of windows, which hold the label, are read for their video alone.
+
+``--cexpr ABAW`` goes on with C-EXPR-DB: its 449 windows through the same classifiers, the mean, PPA and PFSA, to submissions of 26,145 lines, with the histogram of the classes
+against the database's shares before and after the correction of priors. ABAW is the folder of the organisers' list and counts of frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from common import guarded, table
+
+from affectkit.builtin.fusing import Fit, Rows, choose, fit, folds
+from affectkit.builtin.simplex import score_rows
+from affectkit.intervals import RESAMPLES, Tally, differences, scores, tally_classes
+from affectkit.labels import BASIC7, BASIC8
+from affectkit.planner import windows
+from affectkit.priors import PRIORS, divergence, histogram
+
+VIEWS = tuple((size, prompt) for size in ("3B", "7B", "32B") for prompt in (1, 2))
+NAMES = tuple(f"{size}_P{prompt}" for size, prompt in VIEWS)
+TOGETHER = "together"
+FUSIONS = ("mean", "dirichlet", "convex", "mhpf_published", "mhpf", "mhpf_gated")
+YARDSTICKS = (
+    ("their scene branch, fine-tuned", 32.30),
+    ("TF-IDF and logistic regression, best view", 37.66),
+    ("the mean of six such", 41.49),
+)
+GOAL = 45.0
+OUTER, INNER, SEED = 5, 5, 0
+SHARES = ("words", "both", "states")
+PENALTIES = (0.5, 1.0, 2.0, 4.0)
+LAYERS = (5, 6)  # of the sentence model; their means over the tokens
+RATES = (23.976, 24.0, 25.0, 29.97, 30.0)
+
+
+def main() -> None:
+    """Prints macro-F1 per view and per fusion."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder with AFEW/ and C-EXPR-DB/")
+    parser.add_argument("--states", type=Path, help="folder in which the states of the sentence model are kept (default: thrown away)")
+    parser.add_argument("--words", action="store_true", help="read words alone, without the sentence model")
+    parser.add_argument("--check", action="store_true", help="print the nested cross-validation inside train alone")
+    parser.add_argument("--cexpr", type=Path, metavar="ABAW", help="folder of the organisers' list of C-EXPR-DB")
+    parser.add_argument("--keep", type=Path, help="folder for the runs and submissions of C-EXPR-DB (default: thrown away)")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as thrown_away:
+        read = partial(read_texts, given.data, states=None if given.words else given.states or Path(thrown_away))
+        train = read("AFEW", "train")
+        if given.check:
+            check(train)
+            return
+        classifiers = learn(train)
+        report(train, read("AFEW", "dev"), classifiers)
+        if given.cexpr is not None:
+            cexpr(train, read("C-EXPR-DB", "test"), classifiers, given.cexpr, given.keep or Path(thrown_away))
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The descriptions of N windows.
+
+    Attributes:
+        names: names of the windows; never an input.
+        videos: (N,) text, the part of the name before the label.
+        truth: (N,) int64 columns of ``basic7``; -1 where there is no label.
+        texts: N texts by view; empty where a view lacks a window.
+        states: (N, D) float32 states of the sentence model by view; no columns where only words are read.
+    """
+
+    names: tuple[str, ...]
+    videos: np.ndarray
+    truth: np.ndarray
+    texts: Mapping[str, tuple[str, ...]]
+    states: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def read_texts(data: Path, corpus: str, part: str, states: Path | None) -> Texts:
+    """The six files of a part, with the states of their texts."""
+    tables: dict[str, dict[str, dict[str, str]]] = {}
+    for name, (size, prompt) in zip(NAMES, VIEWS, strict=True):
+        path = data / corpus / f"Qwen2.5-VL-{size}-Instruct" / f"{part}_segment_with_text_{prompt}.csv"
+        with path.open(encoding="utf-8", newline="") as file:
+            tables[name] = {row["video_name"]: row for row in csv.DictReader(file)}
+    names = tuple(dict.fromkeys(window for rows in tables.values() for window in rows))
+    columns = [label.capitalize() for label in BASIC7.labels]
+    truth = np.full(len(names), -1)
+    for place, window in enumerate(names):
+        row = next(rows[window] for rows in tables.values() if window in rows)
+        if row[columns[0]]:
+            truth[place] = int(np.argmax([float(row[column]) for column in columns]))
+    texts = {name: tuple(rows[window]["text"] if window in rows else "" for window in names) for name, rows in tables.items()}
+    found = {
+        name: np.empty((len(names), 0), np.float32) if states is None else kept(states, corpus, part, name, texts[name]) for name in NAMES
+    }
+    return Texts(names, np.array([name.partition("___")[0] for name in names]), truth, texts, found)
+
+
+def kept(folder: Path, corpus: str, part: str, name: str, texts: Sequence[str]) -> np.ndarray:
+    """States of texts, from a file that an earlier call has kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{corpus}_{part}_{name}.npy"
+    if path.is_file() and len(found := np.load(path, allow_pickle=False)) == len(texts):
+        return np.asarray(found)
+    print(f"reading {len(texts)} texts of {corpus} {part} {name}", flush=True)
+    found = sentence_states(texts)
+    np.save(path, found)
+    return found
+
+
+def sentence_states(texts: Sequence[str], together: int = 32) -> np.ndarray:
+    """(N, 768) float32 means over the tokens of the states after two layers of the sentence model; zeros for an empty text."""
+    import torch
+    from affectkit_mini import sentences
+
+    model, tokenizer = sentences.load_sentence_model(torch.device("cpu")), sentences.load_tokenizer()
+    ids = [tokenizer.encode(text).ids for text in texts]
+    out = np.zeros((len(texts), len(LAYERS) * sentences.WIDTH), np.float32)
+    for rows in np.array_split(np.argsort([len(one) for one in ids]), len(ids) // together + 1):
+        longest = max(len(ids[row]) for row in rows)
+        batch = torch.zeros(len(rows), longest, dtype=torch.long)
+        mask = torch.zeros(len(rows), longest, dtype=torch.bool)
+        for place, row in enumerate(rows):
+            batch[place, : len(ids[row])] = torch.tensor(ids[row])
+            mask[place, : len(ids[row])] = True
+        with torch.inference_mode():
+            x = model.norm(model.words(batch) + model.positions(torch.arange(longest)) + model.types.weight[0])
+            real, means = mask[..., None].float(), []
+            for number, layer in enumerate(model.layers, start=1):
+                x = layer(x, mask[:, None, None, :])
+                if number in LAYERS:
+                    means.append((x * real).sum(1) / real.sum(1))
+        out[rows] = torch.cat(means, 1).numpy()
+    return out
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """What a source reads of all windows, as kernels whose diagonal is 1 on average over the windows that are learned from.
+
+    Attributes:
+        words: (N, N) of words in ones, twos and threes, by their frequency and rareness.
+        states: (N, N) of the states of the sentence model; zeros where none are read.
+    """
+
+    words: np.ndarray
+    states: np.ndarray
+
+    def shared(self, share: str) -> np.ndarray:
+        """The kernel of words, of states, or the mean of both."""
+        return {"words": self.words, "states": self.states, "both": (self.words + self.states) / 2}[share]
+
+
+def kernels(source: str, parts: Sequence[Texts], learned: np.ndarray) -> Kernels:
+    """The kernels of a source over the windows of all parts.
+
+    Args:
+        source: a view, or ``together``.
+        parts: descriptions, one part after the other.
+        learned: (N,) bool, the windows that may be learned from: the words that count, their rareness, and means are of these alone.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    views = NAMES if source == TOGETHER else (source,)
+    texts = [" ".join(part.texts[view][row] for view in views) for part in parts for row in range(len(part))]
+    vectoriser = TfidfVectorizer(ngram_range=(1, 3), min_df=3 if source == TOGETHER else 2)
+    vectoriser.fit([texts[row] for row in np.flatnonzero(learned)])
+    words = vectoriser.transform(texts)
+    states = np.mean([np.concatenate([part.states[view] for part in parts]) for view in views], axis=0)
+    states = (states - states[learned].mean(axis=0)) / (states[learned].std(axis=0) + 1e-3)
+    return Kernels(centred((words @ words.T).toarray(), learned), centred((states @ states.T).astype(np.float64), learned))
+
+
+def centred(kernel: np.ndarray, learned: np.ndarray) -> np.ndarray:
+    """The kernel about the mean of what is learned from, with a diagonal of 1 on average there."""
+    mean = kernel[:, learned].mean(axis=1)
+    found = kernel - mean[:, None] - mean[None] + kernel[np.ix_(learned, learned)].mean()
+    return np.asarray(found / max(np.trace(found[np.ix_(learned, learned)]) / learned.sum(), 1e-12))
+
+
+def ridge(kernel: np.ndarray, truth: np.ndarray, learned: np.ndarray, asked: np.ndarray, penalty: float) -> np.ndarray:
+    """(K, 7) scores of kernel ridge regression on indicators of the classes; classes count alike."""
+    target = np.eye(len(BASIC7))[truth[learned]]
+    mass = 1 / np.bincount(truth[learned], minlength=len(BASIC7))[truth[learned]]
+    root = np.sqrt(mass / mass.mean())
+    mean = np.average(target, axis=0, weights=mass)
+    weighed = kernel[np.ix_(learned, learned)] * root[:, None] * root + penalty * np.eye(len(learned))
+    return np.asarray(kernel[np.ix_(asked, learned)] @ (root[:, None] * np.linalg.solve(weighed, root[:, None] * (target - mean))) + mean)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for a source.
+
+    Attributes:
+        share: words, states or both.
+        penalty: of the ridge.
+        temperature: of the softmax of its scores, under which the rows that were held out are most likely.
+    """
+
+    share: str
+    penalty: float
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Classifiers:
+    """What was learned on train.
+
+    Attributes:
+        choices: by source, in order.
+        rows: what each source says of each window of train, by classifiers that saw no window of its video.
+    """
+
+    choices: Mapping[str, Choice]
+    rows: Rows
+
+
+def learn(train: Texts, inside: np.ndarray | None = None) -> Classifiers:
+    """Chooses what each source reads, and how, by the macro-F1 of rows that are held out; the six views alike, together by itself.
+
+    Args:
+        train: the windows.
+        inside: (K,) int64 windows that count; ``None`` for all.
+    """
+    inside = np.arange(len(train)) if inside is None else inside
+    is_inside = np.isin(np.arange(len(train)), inside)
+    truth = train.truth[inside]
+    fold = folds(train.videos[inside], truth, INNER, SEED)
+    read = {source: kernels(source, [train], is_inside) for source in (*NAMES, TOGETHER)}
+    shares = SHARES if train.states[NAMES[0]].shape[1] else SHARES[:1]
+    held: dict[tuple[str, str, float], np.ndarray] = {}
+    for source in read:
+        for share in shares:
+            for penalty in PENALTIES:
+                out = np.empty((len(inside), len(BASIC7)))
+                for number in range(INNER):
+                    learned, asked = inside[fold != number], inside[fold == number]
+                    out[fold == number] = ridge(read[source].shared(share), train.truth, learned, asked, penalty)
+                held[source, share, penalty] = out
+    choices: dict[str, Choice] = {}
+    said = []
+    for group in (NAMES, (TOGETHER,)):
+        options = [(share, penalty) for share in shares for penalty in PENALTIES]
+        worth = [np.mean([float(score_rows(held[source, *option], truth, "macro_f1")) for source in group]) for option in options]
+        share, penalty = options[int(np.argmax(worth))]
+        for source in group:
+            scores_of = held[source, share, penalty]
+            choices[source] = Choice(share, penalty, temperature_of(scores_of, truth))
+            said.append(softmax(scores_of, choices[source].temperature))
+    return Classifiers(choices, Rows((*NAMES, TOGETHER), np.stack(said, axis=1), truth, train.videos[inside]))
+
+
+def say(train: Texts, others: Texts, classifiers: Classifiers, inside: np.ndarray | None = None) -> Rows:
+    """What the sources say of other windows, learned from all windows of train that count; NaN where a view lacks a window."""
+    inside = np.arange(len(train)) if inside is None else inside
+    learned = np.concatenate([np.isin(np.arange(len(train)), inside), np.zeros(len(others), dtype=bool)])
+    truth = np.concatenate([train.truth, others.truth])
+    asked = np.arange(len(train), len(train) + len(others))
+    said = []
+    for source, chosen in classifiers.choices.items():
+        kernel = kernels(source, [train, others], learned).shared(chosen.share)
+        rows = softmax(ridge(kernel, truth, np.flatnonzero(learned), asked, chosen.penalty), chosen.temperature)
+        views = NAMES if source == TOGETHER else (source,)
+        rows[[not any(others.texts[view][row] for view in views) for row in range(len(others))]] = np.nan
+        said.append(rows)
+    return Rows(tuple(classifiers.choices), np.stack(said, axis=1), others.truth, others.videos)
+
+
+def softmax(values: np.ndarray, temperature: float) -> np.ndarray:
+    """Rows that sum to 1."""
+    powers = np.exp((values - values.max(axis=1, keepdims=True)) / temperature)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def temperature_of(values: np.ndarray, truth: np.ndarray) -> float:
+    """The temperature of the largest likelihood."""
+    tried = np.geomspace(0.01, 2, 100)
+    return float(tried[int(np.argmax([np.log(softmax(values, t)[np.arange(len(truth)), truth]).mean() for t in tried]))])
+
+
+def fused(train: Rows, others: Rows) -> Iterator[tuple[str, Fit, np.ndarray]]:
+    """Every fusion with the options that cross-validation on train chooses: its name, what was fitted, and its rows."""
+    for name in FUSIONS:
+        made = fit(name, train, choose(name, train, INNER, SEED), seed=SEED, draws=10_000)
+        yield name, made, made.fuse(others)
+
+
+def tally(truth: np.ndarray, values: np.ndarray, videos: np.ndarray) -> Tally:
+    return tally_classes(truth, values, videos, BASIC7.labels)
+
+
+def told(tallied: Tally, mean: Tally | None = None) -> list[str]:
+    """Macro-F1 over seven classes with its interval, accuracy, and the difference from the mean; all times 100."""
+    found = scores(tallied, RESAMPLES)
+    cells = [
+        f"{100 * found['macro_f1_all'].value:.2f}",
+        *(f"{100 * (end or 0):.1f}" for end in (found["macro_f1_all"].low, found["macro_f1_all"].high)),
+    ]
+    cells.append(f"{100 * found['war'].value:.2f}")
+    if mean is None:
+        return [*cells, "", "", ""]
+    apart = differences(mean, tallied, RESAMPLES)["macro_f1_all"]
+    return [*cells, f"{100 * apart.value:+.2f}", f"{100 * (apart.low or 0):+.1f}", f"{100 * (apart.high or 0):+.1f}"]
+
+
+HEADER = ["macro-F1 x 100", "", "low", "high", "accuracy", "- mean", "low", "high"]
+
+
+def report(train: Texts, dev: Texts, classifiers: Classifiers) -> None:
+    """The report on dev: one look."""
+    mine, theirs = classifiers.rows, say(train, dev, classifiers)
+    print(f"train {len(train)} windows of {len(set(train.videos))} videos, dev {len(dev)} of {len(set(dev.videos))}")
+    for source in (NAMES[0], TOGETHER):
+        chosen = classifiers.choices[source]
+        print(
+            f"chosen on train for {'each view' if source in NAMES else source}: {chosen.share}, penalty {chosen.penalty:g}, temperature {chosen.temperature:.3f}"
+        )
+    lines: list[list[str]] = [HEADER]
+    lines += [[name, f"{value:.2f}", *[""] * 6] for name, value in YARDSTICKS]
+    lines += [[source, *told(tally(dev.truth, theirs.values[:, place], dev.videos))] for place, source in enumerate(theirs.sources)]
+    for title, rows, others in (("six views", mine.without(TOGETHER), theirs.without(TOGETHER)), ("with together", mine, theirs)):
+        mean = None
+        for name, made, values in fused(rows, others):
+            one = tally(dev.truth, values, dev.videos)
+            lines.append([f"{title}: {name}{_options(made)}", *told(one, mean)])
+            mean = mean or one
+    print(table(lines))
+    print(f"goal {GOAL:.2f}")
+
+
+def check(train: Texts) -> None:
+    """The same inside train: classifiers, fusions and all their options are chosen and fitted in each outer fold without its videos."""
+    fold = folds(train.videos, train.truth, OUTER, SEED + 1)
+    found: dict[str, np.ndarray] = {}
+    for number in range(OUTER):
+        inside, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        classifiers = learn(train, inside)
+        theirs = say(train, _some(train, held), classifiers, inside)
+        parts = {"": theirs.sources}
+        for place, source in enumerate(parts[""]):
+            _put(found, source, held, theirs.values[:, place], len(train))
+        for title, mine, others in (
+            ("six views", classifiers.rows.without(TOGETHER), theirs.without(TOGETHER)),
+            ("with together", classifiers.rows, theirs),
+        ):
+            for name, _, values in fused(mine, others):
+                _put(found, f"{title}: {name}", held, values, len(train))
+        print(f"outer fold {number + 1} of {OUTER}", flush=True)
+    tallies = {name: tally(train.truth, values, train.videos) for name, values in found.items()}
+    lines = [HEADER]
+    for name, one in tallies.items():
+        title, _, fusion = name.partition(": ")
+        lines.append([name, *told(one, tallies.get(f"{title}: mean") if fusion not in ("", "mean") else None)])
+    print(table(lines))
+
+
+def _put(found: dict[str, np.ndarray], name: str, rows: np.ndarray, values: np.ndarray, count: int) -> None:
+    found.setdefault(name, np.full((count, len(BASIC7)), np.nan))[rows] = values
+
+
+def _some(texts: Texts, rows: np.ndarray) -> Texts:
+    """Some of the windows."""
+    return Texts(
+        tuple(texts.names[row] for row in rows),
+        texts.videos[rows],
+        texts.truth[rows],
+        {name: tuple(mine[row] for row in rows) for name, mine in texts.texts.items()},
+        {name: mine[rows] for name, mine in texts.states.items()},
+    )
+
+
+def _options(made: Fit) -> str:
+    return f" ({', '.join(f'{key} {value}' for key, value in made.options.items())})" if made.options else ""
+
+
+def cexpr(train: Texts, test: Texts, classifiers: Classifiers, abaw: Path, folder: Path) -> None:
+    """C-EXPR-DB: import, fuse, submit, check; and the shares of the classes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = frame_counts(test, abaw)
+    (folder / "media.csv").write_text("media,frames,fps\n" + "".join(f"{v},{n},{r}\n" for v, (n, r) in counts.items()), encoding="utf-8")
+    said = say(train, test, classifiers)
+    states = np.mean([test.states[name] for name in NAMES], axis=0)
+    files = []
+    for place, source in enumerate(said.sources):
+        rows = [
+            {
+                "video_name": name,
+                "probs": np.append(values, 0.0),
+                **({"features": states[row]} if source == TOGETHER and states.shape[1] else {}),
+            }
+            for row, (name, values) in enumerate(zip(test.names, said.values[:, place], strict=True))
+            if np.isfinite(values).all()
+        ]
+        files.append(folder / f"{source}.pkl")
+        files[-1].write_bytes(pickle.dumps(rows))
+    run, template = folder / "run", abaw / "cexpr_ce_template.txt"
+    print(affectkit("import", *(f"{file.stem}={file}" for file in files), "--media", folder / "media.csv", "--out", run).strip())
+    heads: dict[str, list[str | Path]] = {
+        "ppa": [],
+        "ppa_weighted": ["--set", "components.core/ppa.rule=weighted"],
+    }
+    if states.shape[1]:
+        heads["pfsa"] = [
+            "--head",
+            "core/pfsa",
+            "--set",
+            f"components.core/pfsa.checkpoint={prototypes(train, folder / 'pfsa.safetensors')}",
+        ]
+    lines = [["share of frames", *(label for label in PRIORS["cexpr_db"].labels.labels), "divergence"]]
+    lines.append(["C-EXPR-DB, whole", *(f"{share:.3f}" for share in PRIORS["cexpr_db"].shares), ""])
+    for name, options in heads.items():
+        for corrected in (False, True):
+            out = folder / f"{name}{'_prior' * corrected}"
+            affectkit("fuse", run, "--out", out, *options, *(["--prior", "cexpr_db"] if corrected else []))
+            answer = out.with_suffix(".txt")
+            report_of = json.loads(affectkit("submit", out, "--to", "abaw-ce", "--template", template, "--out", answer, "--json"))
+            print(affectkit("submit", "--check", answer, "--template", template).strip())
+            answers = report_of["sets"]["compound7"]["answers"]
+            shares = np.array([answers.get(label, 0) for label in PRIORS["cexpr_db"].labels.labels]) / report_of["lines"]
+            apart = divergence(PRIORS["cexpr_db"].shares, shares)
+            lines.append(
+                [
+                    f"{name}{', toward the prior' * corrected} ({report_of['lines']} lines)",
+                    *(f"{share:.3f}" for share in shares),
+                    f"{apart:.3f}",
+                ]
+            )
+    print(table(lines))
+    mean = histogram(np.nanmean(said.values, axis=1))
+    print("basic emotions of the windows: " + ", ".join(f"{label} {share:.3f}" for label, share in zip(BASIC7.labels, mean, strict=True)))
+
+
+def frame_counts(test: Texts, abaw: Path) -> dict[str, tuple[int, float]]:
+    """Frames of each video, and the first usual rate at which it is cut into as many windows as there are descriptions of it."""
+    with (abaw / "cexpr_official_frame_counts.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    out = {}
+    for row in rows:
+        count = int((test.videos == row["video"]).sum())
+        frames = int(row["official_frames"])
+        fits = [rate for rate in RATES if len(windows(int(row["cv2_frame_count"]) / rate)) == count]
+        out[row["video"]] = (frames, fits[0] if fits else 25.0)
+    return out
+
+
+def prototypes(train: Texts, path: Path) -> Path:
+    """Prototypes of PFSA from the states of the labelled windows of train."""
+    import torch
+
+    from affectkit.builtin.pfsa import fit_prototypes, save_pfsa
+
+    states = torch.from_numpy(np.mean([train.states[name] for name in NAMES], axis=0))
+    labels = [BASIC8.index(BASIC7.labels[column]) for column in train.truth]
+    save_pfsa(path, fit_prototypes(states, labels), f"given/{TOGETHER}:features", {"source": "descriptions of AFEW train"})
+    return path
+
+
+def affectkit(*arguments: str | Path) -> str:
+    """What the program prints; stops where it fails."""
+    done = subprocess.run([sys.executable, "-m", "affectkit", *map(str, arguments)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"affectkit {' '.join(map(str, arguments))} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    guarded(main)
