@@ -25,8 +25,8 @@ PUBLISHED = 4 * RATE  # samples that the authors cut or filled every sound to
 SHORTEST = RATE // 10  # samples; WavLM makes four frames of them
 BACKBONE = Checkpoint(
     uri="hf:microsoft/wavlm-base-plus-sd",
-    licence="not stated",
-    source="Chen et al. (2022), WavLM base plus, fine-tuned for speaker diarisation; https://github.com/microsoft/unilm (MIT)",
+    licence="see https://github.com/microsoft/UniSpeech/blob/main/LICENSE",
+    source="Chen et al. (2022), WavLM base plus, fine-tuned for speaker diarisation; https://github.com/microsoft/unilm",
     size=405_000_000,
     files=("config.json", "pytorch_model.bin"),
 )

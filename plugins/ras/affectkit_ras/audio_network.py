@@ -57,7 +57,8 @@ class UncertaintyHead(nn.Module):
             mask = features.new_ones(features.shape[:2], dtype=torch.bool)
         whole = self.global_fc(_mean(features, mask))
         feature = self.combined_fc(torch.cat([self.temporal_module(features, mask), whole], dim=1))
-        return Heard(*self.uncertainty_head(feature), feature)
+        mu, logvar = self.uncertainty_head(feature)
+        return Heard(mu, logvar, feature)
 
 
 class Thirds(nn.Module):
@@ -75,7 +76,8 @@ class Thirds(nn.Module):
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """(B, 256) of frames (B, T, D) and what is real of them (B, T)."""
-        return self.relational_fc(torch.cat(self.means(features, mask), dim=1))  # type: ignore[no-any-return]
+        found: Tensor = self.relational_fc(torch.cat(self.means(features, mask), dim=1))
+        return found
 
     def means(self, features: Tensor, mask: Tensor) -> list[Tensor]:
         """The mean of what the attention of each third says, (B, D) each; thirds are of the real frames of a row, so padding moves none."""

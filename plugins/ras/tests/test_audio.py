@@ -114,6 +114,15 @@ def test_no_speech_is_no_evidence_unless_told_otherwise(weights: dict[str, str])
     assert said(component, replace(clips()[0], inputs={KIND: speech(0.25)})).quality["speech"].tolist() == [0.25]
 
 
+def test_lower_precision_says_about_the_same(weights: dict[str, str]) -> None:
+    component = made(weights)
+    single = said(component, *clips())
+    with torch.autocast("cpu", torch.bfloat16):
+        half = said(component, *clips())
+    assert half.values[BASIC8].dtype == torch.float32
+    assert (single.values[BASIC8] - half.values[BASIC8]).abs().max() < 0.1
+
+
 def test_too_little_sound_is_no_evidence(weights: dict[str, str]) -> None:
     component, clip = made(weights), clips()[0]
     assert component.preprocess(replace(clip, audio=None)) is None

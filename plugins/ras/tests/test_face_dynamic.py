@@ -192,6 +192,18 @@ def test_backbones_that_do_not_fit(weights: dict[str, str], tmp_path: Path) -> N
         made(weights, backbone=str(short))
 
 
+def test_lower_precision_says_about_the_same(weights: dict[str, str]) -> None:
+    component = made(weights)
+    single = said(component, *clips())
+    with torch.autocast("cpu", torch.bfloat16):
+        half = said(component, *clips())
+    assert half.values[BASIC8].dtype == torch.float32
+    assert 0 < (single.values[BASIC8] - half.values[BASIC8]).abs().max() < 0.05
+    assert torch.equal(
+        said(component, *clips()).values[BASIC8], single.values[BASIC8]
+    )  # what half precision said of a crop is not kept for single
+
+
 def test_no_face_is_no_evidence(weights: dict[str, str]) -> None:
     clip = clips()[1]
     assert made(weights, least=6).preprocess(clip) is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from affectkit_ras.speech import CONTEXT, RATE, STEP, Speech, stretches
 
 from affectkit.api import CheckpointError, Clip, ConfigError, Evidence, Media, Span
+from affectkit.checkpoints import is_random, sha256
 from affectkit.decoding import read_sound
 from affectkit.media import open_media
 from affectkit.testing.contracts import examine
@@ -180,13 +182,20 @@ def test_other_files(shared_data: Path, checkpoint: str, tmp_path: Path) -> None
         Speech().provide([clip(noise(1))])
 
 
-def test_there_are_no_random_weights(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"components\.ras/audio\.speech=false"):
+def test_random_weights_take_what_is_loud_for_speech(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    path = Speech().write_random("default", tmp_path)
+    assert is_random(path)
+    found = made(str(path)).provide([clip(noise(2, 0.1)), clip(noise(2, 1e-4))])
+    assert [(evidence.valid, evidence.reason) for evidence in found] == [(True, ""), (False, "no speech")]
+
+
+def test_without_the_package_that_writes_them_there_are_no_random_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(CheckpointError, match=r"pip install onnx; or leave it out with components\.ras/audio\.speech=false"):
         Speech().write_random("default", tmp_path)
 
 
 def test_the_record_is_of_the_file(checkpoint: str) -> None:
-    from affectkit.checkpoints import sha256
-
     record = Speech.checkpoints["default"]
     assert (record.sha256, record.size, record.licence) == (sha256(Path(checkpoint)), Path(checkpoint).stat().st_size, "MIT")

@@ -98,17 +98,17 @@ def read_frames(runs: Sequence[Path], component: Modality, read: Read, about: st
                 [recipe.with_(modalities=[component.id]).to_mapping(), record["stamp"], info.get("inputs"), about], sort_keys=True
             )
             stem = cache / f"{part_name(record['id'])}.{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-            if not stem.with_suffix(f"{stem.suffix}.json").is_file():
+            if not _file(stem, "json").is_file():
                 if plan is None:
                     plan = plan_for(recipe, registry, {component.id: component})
                     for provider in (provider for kind in plan.providers.values() for provider in kind):
                         provider.load(torch.device("cpu"), torch.float32)
                 with torch.inference_mode():
                     _keep(stem, _medium(_open(record, info.get("inputs", {})), plan, component, read))
-            index = json.loads(stem.with_suffix(f"{stem.suffix}.json").read_text(encoding="utf-8"))
+            index = json.loads(_file(stem, "json").read_text(encoding="utf-8"))
             windows = [(str(run), record["id"], track, start, end) for track, start, end in index["windows"]]
             if windows:
-                found.add(windows, np.array(index["counts"]), np.load(stem.with_suffix(f"{stem.suffix}.npy"), mmap_mode="r"))
+                found.add(windows, np.array(index["counts"]), np.load(_file(stem, "npy"), mmap_mode="r"))
     return found
 
 
@@ -144,6 +144,10 @@ def _medium(media: Media, plan: Plan, component: Modality, read: Read) -> list[t
     return out
 
 
+def _file(stem: Path, kind: str) -> Path:
+    return stem.with_name(f"{stem.name}.{kind}")
+
+
 def _keep(stem: Path, made: Sequence[tuple[Clip, np.ndarray]]) -> None:
     """Writes frames, and when they are there what they are of."""
     index = {
@@ -151,7 +155,7 @@ def _keep(stem: Path, made: Sequence[tuple[Clip, np.ndarray]]) -> None:
         "counts": [len(frames) for _, frames in made],
     }
     if made:
-        with writing(stem.with_suffix(f"{stem.suffix}.npy")) as file:
+        with writing(_file(stem, "npy")) as file:
             np.save(file, np.concatenate([frames for _, frames in made]))
-    with writing(stem.with_suffix(f"{stem.suffix}.json")) as file:
+    with writing(_file(stem, "json")) as file:
         file.write(json.dumps(index).encode())
