@@ -469,10 +469,12 @@ def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         UsageError: where it is absent, no text, or empty.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
-            rows = list(reader)
-            header = [name for name in reader.fieldnames or [] if name]
+        lines = path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
+        while lines and lines[0].startswith("#"):  # comments before the header
+            del lines[0]
+        reader = csv.DictReader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+        rows = list(reader)
+        header = [name for name in reader.fieldnames or [] if name]
     except FileNotFoundError:
         raise UsageError(f"there is no file {path}") from None
     except (UnicodeDecodeError, csv.Error) as error:
