@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from affectkit import checkpoints, terms
 from affectkit.builtin.blend import Blend
 from affectkit.builtin.fitted import check_sources
-from affectkit.components import Checkpoint, Component, Fusion, Head, Modality, Provider
+from affectkit.components import Checkpoint, Component, Fusion, Head, Modality, Needs, Provider
 from affectkit.config import Recipe, component_options
 from affectkit.errors import AffectKitError, CheckpointError, ConfigError, LabelError, PluginError, Problems, raise_all
 from affectkit.labels import LabelSet, Outside, projection
@@ -135,7 +135,10 @@ def assemble(recipe: Recipe, registry: Registry, *, commercial: bool = False) ->
     for name in dict.fromkeys(ids):
         with collecting(problems, name):
             modalities[name] = cast(Modality, make(name, "modality"))
-    providers, unavailable = _providers(make, modalities, problems)
+    needs = [
+        made.needs for made in make.made.values() if isinstance(made, Modality)
+    ]  # also of those without weights: all that is missing is told
+    providers, unavailable = _providers(make, needs, problems)
     fusion = head = None
     if recipe.fusion is not None:
         with collecting(problems, recipe.fusion):
@@ -168,7 +171,7 @@ def plan_for(recipe: Recipe, registry: Registry, modalities: Mapping[str, Modali
         AffectKitError: the problem, or :class:`Problems` for several.
     """
     problems: list[AffectKitError] = []
-    providers, unavailable = _providers(_Maker(recipe, registry, None), modalities, problems)
+    providers, unavailable = _providers(_Maker(recipe, registry, None), [made.needs for made in modalities.values()], problems)
     raise_all(problems)
     return Plan(recipe, modalities, providers, unavailable)
 
@@ -183,12 +186,14 @@ class _Maker:
 
     Attributes:
         record: what ``run.json`` will say of each component that was made.
+        made: every component by id, also where its weights are not here.
     """
 
     def __init__(self, recipe: Recipe, registry: Registry, refused: list[AffectKitError] | None) -> None:
         self.recipe = recipe
         self.registry = registry
         self.record: dict[str, dict[str, Any]] = {}
+        self.made: dict[str, Component] = {}
         self._refused = refused
 
     def __call__(self, name: str, kind: str, *, optional: bool = False) -> Component:
@@ -205,6 +210,7 @@ class _Maker:
         entry = self.registry.get(name, kind)
         component: Component = entry.cls(component_options(entry.cls, self.recipe.components.get(name, {}), name))
         component.id = name
+        self.made[name] = component
         absent = [package for package in component.requires if find_spec(package) is None]
         if absent:
             raise PluginError(f"{name} needs the package {', '.join(absent)}, which is not installed: pip install 'affectkit[all]'")
@@ -240,13 +246,13 @@ class _Maker:
 
 
 def _providers(
-    make: _Maker, modalities: Mapping[str, Modality], problems: list[AffectKitError]
+    make: _Maker, needs: Sequence[Needs], problems: list[AffectKitError]
 ) -> tuple[dict[str, list[Provider]], dict[str, list[str]]]:
     """Providers of every kind of input that is needed, directly or by another provider, and why alternatives were left out."""
     recipe, registry = make.recipe, make.registry
     made: dict[str, list[Provider]] = {}
     unavailable: dict[str, list[str]] = {}
-    wanted = [item.kind for modality in modalities.values() for item in modality.needs.inputs]
+    wanted = [item.kind for each in needs for item in each.inputs]
     while wanted:
         kind = wanted.pop(0)
         if kind in made:
