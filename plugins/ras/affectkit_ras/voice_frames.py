@@ -106,5 +106,6 @@ def write_tiny(folder: Path) -> Path:
         num_conv_pos_embedding_groups=4,
     )
     network = checkpoints.random_network(lambda: stirred(WavLMForAudioFrameClassification(given)))
-    network.save_pretrained(folder)
+    with pretrained.quiet():
+        network.save_pretrained(folder)
     return marked(folder)
