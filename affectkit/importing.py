@@ -13,12 +13,13 @@ Names such as ``01___0003`` are numbered windows, as team RAS cuts them; the lab
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -49,9 +50,7 @@ PREFIXES = {
 """Sources by the prefix of their columns in the tables of team RAS."""
 
 LOGITS = ("new_scene_logits", "multimodal_logits")
-RENAMED = {  # what the static face's columns of those tables hold: its seven numbers were named in another order
-    name: held for name, held in zip(BASIC7.labels, AFFECTNET7.labels, strict=True)
-}
+RENAMED = dict(zip(BASIC7.labels, AFFECTNET7.labels, strict=True))
 SHOWN = 10  # problems of one file that are reported
 SLACK = 0.02  # how far from 1 probabilities may sum
 
@@ -150,7 +149,7 @@ def import_predictions(files: Sequence[str], out: Path, reading: Reading | None 
     raise_all(problems)
     if not said:
         raise UsageError("there is nothing to import; give at least one file")
-    settings = {
+    settings: dict[str, Any] = {
         "recipe": {"modalities": list(said), "subjects": "main", "fusion": None, "head": None, "outside": "other"},
         "imported": {path.name: sha256(path.read_bytes()).hexdigest() for path in paths},
         "read_as": {
@@ -429,24 +428,25 @@ def _part(media: str, rows: Mapping[str, list[Row]], path: Path, reading: Readin
     for source, mine in rows.items():
         mine = sorted(mine, key=lambda row: (row.start, row.end))
         spans = [(row.start, row.end) for row in mine]
-        if doubled := next((span for one, span in zip(spans, spans[1:], strict=False) if one == span), None):
+        if doubled := next((span for one, span in itertools.pairwise(spans) if one == span), None):
             raise UsageError(
                 f"{source} says two things of {media} from {doubled[0]:g} to {doubled[1]:g} s; are two files of the same windows given?"
             )
         start, end = np.array([s for s, _ in spans]), np.array([min(e, duration) if frames else e for _, e in spans])
         for labels in dict.fromkeys(labels for row in mine for labels in row.values):
             values = np.stack([row.values.get(labels, np.full(len(labels), np.nan)) for row in mine]).astype(np.float32)
-            timelines.append(Timeline(media, -1, source, labels, start, end, values, np.isfinite(values).all(axis=1)))
+            timelines.append(Timeline(media, -1, source, labels, start, end, values, np.asarray(np.isfinite(values).all(axis=1))))
         embeddings += [(-1, start[i], end[i], source, "features", row.features) for i, row in enumerate(mine) if row.features is not None]
+    kind: Literal["video", "audio"] = "video" if fps else "audio"
     record = {
-        "kind": "video" if fps else "audio",
+        "kind": kind,
         "start": 0.0,
         "duration": duration,
         "fps": fps,
         "size": None,
         "windows": len(timelines[0].start),
     }
-    medium = Media(media, path, record["kind"], duration=duration, fps=fps)
+    medium = Media(media, path, kind, duration=duration, fps=fps)
     return Part(medium, timelines, embeddings, record={"path": str(path), **record})
 
 

@@ -244,7 +244,8 @@ def _column(name: str, said: _Said, spans: Sequence[tuple[float, float]]) -> tup
         if source == name:
             embeddings.setdefault((track, round(start, 3), round(end, 3)), {})[embedding] = torch.from_numpy(vector)
     known = {embedding: vector for found in embeddings.values() for embedding, vector in found.items()}
-    places, answers = [], []
+    places: list[Place] = []
+    answers: list[Answer | None] = []
     for key in there:
         places.append(Place(number[key[1:]], Span(*key[1:]), key[0]))
         if key not in values:
@@ -270,7 +271,7 @@ def _correct(concluded: dict[str, list[Timeline]], source: str, labels: LabelSet
     for (media, place), timeline in zip(mine, rows, strict=True):
         values = corrected.values[at : at + len(timeline.start)].astype(np.float32)
         at += len(timeline.start)
-        concluded[media][place] = replace(timeline, values=values, valid=np.isfinite(values).any(axis=1))
+        concluded[media][place] = replace(timeline, values=values, valid=np.asarray(np.isfinite(values).any(axis=1)))
     return corrected
 
 

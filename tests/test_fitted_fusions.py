@@ -55,7 +55,11 @@ KINDS = [ClassWeights, *VERSIONS.values()]
 
 class TestWeighting:
     @pytest.mark.parametrize("kind", KINDS)
-    @given(seed=st.integers(0, 2**31), sizes=st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6)), share=st.sampled_from([0.3, 0.7, 1.0]))
+    @given(
+        seed=st.integers(0, 2**31),
+        sizes=st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6)),
+        share=st.sampled_from([0.3, 0.7, 1.0]),
+    )
     def test_equals_the_definition(self, kind: type[Weighting], seed: int, sizes: tuple[int, int, int], share: float) -> None:
         n, m, c = sizes
         model, probs = made(kind, m, c, seed), simplex(n, m, c, seed=seed)
@@ -110,9 +114,7 @@ class TestWeighting:
             Gated(3, 8, hidden=0)
 
 
-@pytest.mark.parametrize(
-    "stem", [f"ras_probability_fusion_{v}" for v in ("v1", "v3", "v4", "v5", "v5_clamped")], indirect=True
-)
+@pytest.mark.parametrize("stem", [f"ras_probability_fusion_{v}" for v in ("v1", "v3", "v4", "v5", "v5_clamped")], indirect=True)
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_goldens_of_the_published_versions(golden: Any, stem: Path, masked: bool, dtype: torch.dtype) -> None:  # noqa: F811
@@ -245,7 +247,9 @@ class TestComponents:
     @pytest.mark.parametrize("component", FITTED)
     def test_without_weights_it_says_what_to_do(self, component: type[FittedFusion], tmp_path: Path) -> None:
         fusion = component()
-        with pytest.raises(ConfigError, match=rf"core/{fusion.name} is not fitted: .*components\.core/{fusion.name}\.checkpoint .*--fusion core/mean"):
+        with pytest.raises(
+            ConfigError, match=rf"core/{fusion.name} is not fitted: .*components\.core/{fusion.name}\.checkpoint .*--fusion core/mean"
+        ):
             fusion.load(CPU, torch.float32)
         with pytest.raises(CheckpointError, match="has random weights only for the sources of a recipe"):
             fusion.write_random("given", tmp_path)
@@ -258,7 +262,7 @@ class TestComponents:
         path = tmp_path / "x.safetensors"
         fusion = component(component.Options(checkpoint=str(path)))
         save_tensors(path, {"a": torch.zeros(1)}, {"sources": "[]", "labels": "[]", "record": "{}"})
-        with pytest.raises(CheckpointError, match="expected the tensors .* found the tensors .'a'.*; is it the right file"):
+        with pytest.raises(CheckpointError, match=r"expected the tensors .* found the tensors .'a'.*; is it the right file"):
             fusion.load(CPU, torch.float32)
         model = fusion.made(3)
         header = {"sources": json.dumps(NAMES), "labels": json.dumps(BASIC7.labels), "record": "{}", "quality": "[[],[],[]]"}
@@ -362,9 +366,15 @@ class TestAvcer:
         ("options", "message"),
         [
             ({"table": "avcer9"}, "table: AVCER published no table 'avcer9'. Did you mean avcer"),
-            ({"table": "avcer8"}, "the table avcer8 is for 3 sources: a static face, a dynamic face, sound; name them in this order in sources"),
+            (
+                {"table": "avcer8"},
+                "the table avcer8 is for 3 sources: a static face, a dynamic face, sound; name them in this order in sources",
+            ),
             ({"table": "avcer_video", "sources": ["a/b", "a/b"]}, "the table avcer_video is for 2 sources"),
-            ({"table": "avcer_video", "sources": ["a/b", "a/c"], "checkpoint": "x"}, "table and checkpoint are two answers to one question"),
+            (
+                {"table": "avcer_video", "sources": ["a/b", "a/c"], "checkpoint": "x"},
+                "table and checkpoint are two answers to one question",
+            ),
             ({"parity": True}, "sources, level and parity are of a table of AVCER; give table as well"),
         ],
     )
@@ -373,7 +383,7 @@ class TestAvcer:
             build(DirichletFusion.Options, options)
 
     def test_unknown_names(self) -> None:
-        with pytest.raises(UsageError, match="AVCER published no table 'avcer'. Did you mean avcer"):
+        with pytest.raises(UsageError, match=r"AVCER published no table 'avcer'. Did you mean avcer"):
             table("avcer")
         with pytest.raises(UsageError, match="a table of AVCER has the levels single and double, not 'triple'"):
             table("avcer8", level="triple")  # type: ignore[arg-type]

@@ -57,7 +57,7 @@ def test_folds_have_about_the_same_classes() -> None:
     for number in range(5):
         shares = np.bincount(truth[fold == number], minlength=4) / (fold == number).sum()
         np.testing.assert_allclose(shares, np.bincount(truth) / 800, atol=0.02)
-    with pytest.raises(UsageError, match="3 folds need as many groups .* found 2"):
+    with pytest.raises(UsageError, match=r"3 folds need as many groups .* found 2"):
         folds(np.array(["a", "b"]), np.array([0, 1]), 3, 0)
 
 
@@ -102,7 +102,7 @@ def test_sources_left_out() -> None:
 
 def test_names() -> None:
     assert named(["mean", "convex", "mean"]) == ("mean", "convex")
-    with pytest.raises(UsageError, match="there is no fusion 'convec' to fit. Did you mean convex"):
+    with pytest.raises(UsageError, match=r"there is no fusion 'convec' to fit. Did you mean convex"):
         named(["convec"])
     with pytest.raises(UsageError, match="there is no fusion to fit; name some of mean, dirichlet"):
         named([])
@@ -219,7 +219,16 @@ class TestCommand:
         weights = tmp_path / "fusion_convex.safetensors"
         fused = CliRunner().invoke(
             cli,
-            ["fuse", str(data / "run"), "--fusion", "core/convex", "--set", f"components.core/convex.checkpoint={weights}", "--out", str(tmp_path / "run")],
+            [
+                "fuse",
+                str(data / "run"),
+                "--fusion",
+                "core/convex",
+                "--set",
+                f"components.core/convex.checkpoint={weights}",
+                "--out",
+                str(tmp_path / "run"),
+            ],
         )
         assert fused.exit_code == 0, fused.output
         assert "core/fusion" in CliRunner().invoke(cli, ["recipes", "--training"]).output
@@ -233,7 +242,10 @@ class TestCommand:
             (["--set", "options.fusions=[convec]"], "there is no fusion 'convec' to fit. Did you mean convex"),
             (["--set", "options.outer=1"], "outer and inner are numbers of folds, 2 or more, found 1 and 2"),
             (["--set", "options.outer=30"], "30 folds need as many groups"),
-            (["--set", "options.sources=[some/fac, some/voice]"], "holds no source 'some/fac' that speaks labels of basic8. Did you mean some/face"),
+            (
+                ["--set", "options.sources=[some/fac, some/voice]"],
+                "holds no source 'some/fac' that speaks labels of basic8. Did you mean some/face",
+            ),
             (["--set", "options.sources=[some/face]"], "a fusion needs two sources or more"),
             (["--limit", "3"], "core/fusion_training has no parts to limit; leave --limit out"),
         ],

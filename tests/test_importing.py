@@ -14,7 +14,7 @@ from affectkit import read_run, read_timelines
 from affectkit.cli import cli
 from affectkit.errors import AffectKitError, UsageError
 from affectkit.importing import Reading, import_predictions, order_of, read_media, softmax, window_of
-from affectkit.labels import AFFECTNET7, BASIC7, BASIC8, COMPOUND7
+from affectkit.labels import AFFECTNET7, BASIC7, COMPOUND7
 from affectkit.tables import read_info
 from affectkit.unpickling import read_pickle
 
@@ -82,7 +82,8 @@ class TestPickles:
         embeddings = pq.read_table(tmp_path / "run" / "embeddings.parquet").to_pandas()
         sizes = embeddings.groupby("source")["vector"].first().map(len).to_dict()
         assert sizes == {
-            f"given/{n}": s for n, s in dict(audio_25=16, clip=5, new_scene=2, text=2, video=3, video_static=2, multimodal=4).items()
+            f"given/{n}": s
+            for n, s in {"audio_25": 16, "clip": 5, "new_scene": 2, "text": 2, "video": 3, "video_static": 2, "multimodal": 4}.items()
         }
         assert "Angry" not in str(read_info(tmp_path / "run")["media"])
 

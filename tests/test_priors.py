@@ -68,7 +68,9 @@ def test_toward_gives_the_shares_and_keeps_what_says_nothing(seed: int, strength
     assert np.isnan(found.values[3]).all()
     np.testing.assert_allclose(found.values[some].sum(axis=1), 1)
     now = np.average(values[some], axis=0, weights=mass[some])
-    np.testing.assert_allclose(np.average(found.values[some], axis=0, weights=mass[some]), (1 - strength) * now + strength * wanted, atol=1e-4)
+    np.testing.assert_allclose(
+        np.average(found.values[some], axis=0, weights=mass[some]), (1 - strength) * now + strength * wanted, atol=1e-4
+    )
     ratio = found.values[some] / values[some] / found.factors
     np.testing.assert_allclose(ratio / ratio[:, :1], 1, rtol=1e-6)  # one factor per column
 

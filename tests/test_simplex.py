@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -111,7 +113,9 @@ class TestLikelihood:
             weights = powers / powers.sum(axis=0)
             return -log_likelihood(weights, values, truth) - pull / 3 * np.log(weights.clip(1e-12)).sum() / len(truth)
 
-        best = min(minimize(loss, start, method="L-BFGS-B", options={"maxiter": 2000}).fun for start in (np.zeros(12), np.linspace(-1, 1, 12)))
+        best = min(
+            minimize(loss, start, method="L-BFGS-B", options={"maxiter": 2000}).fun for start in (np.zeros(12), np.linspace(-1, 1, 12))
+        )
         mine = -log_likelihood(found.weights, values, truth) - pull / 3 * np.log(found.weights.clip(1e-12)).sum() / len(truth)
         assert mine <= best + 2e-5
         assert found.score > found.of_mean
@@ -121,7 +125,7 @@ class TestLikelihood:
     def test_never_falls_and_stays_on_the_simplex(self, seed: int, method: str, balanced: bool) -> None:
         values, truth = corpus(40, seed=seed)
         scores = [convex_fit(values, truth, method, pull=0.0, steps=n, tolerance=0.0, balanced=balanced) for n in (1, 3, 9, 27)]  # type: ignore[arg-type]
-        for one, other in zip(scores, scores[1:], strict=False):
+        for one, other in itertools.pairwise(scores):
             assert other.score >= one.score - 1e-4  # weights below the least are raised to it
             np.testing.assert_allclose(other.weights.sum(axis=0), 1)
             assert other.weights.min() > 0

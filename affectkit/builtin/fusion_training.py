@@ -198,11 +198,11 @@ def _quality(found: Labelled, sources: Sequence[str], windows: Sequence[Window])
         return listed, None
     out = np.full((len(windows), len(sources), count), np.nan)
     for place, source in enumerate(sources):
-        for row, (_, medium, track, start, end) in enumerate(windows):
+        for number, (_, medium, track, start, end) in enumerate(windows):
             key = (round(start, 3), round(end, 3))
             found_here = known.get((source, medium, track, *key), known.get((source, medium, -1, *key), {}))
             for column, figure in enumerate(listed[place]):
-                out[row, place, column] = found_here.get(figure, np.nan)
+                out[number, place, column] = found_here.get(figure, np.nan)
     return listed, out
 
 

@@ -215,7 +215,7 @@ def fit_gated(
         hit = fused.gather(1, target[:, None]).squeeze(1) / fused.sum(dim=1).clamp_min(1e-12)
         loss = -(mass * hit.clamp_min(1e-12).log()).sum() / mass.sum()
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
     return model.requires_grad_(False).eval()
 

@@ -404,12 +404,12 @@ def side_by_side(found: Labelled, sources: Sequence[str] = ()) -> tuple[tuple[st
             said[name][place] = row
     windows = list(dict.fromkeys(window for name in names for window in said[name]))
     values = np.full((len(windows), len(names), len(BASIC8)), np.nan, dtype=np.float32)
-    for place, name in enumerate(names):
-        for row, window in enumerate(windows):
+    for column, name in enumerate(names):
+        for number, window in enumerate(windows):
             _, medium, _, start, end = window
             whole = first.get((medium, -1, round(start, 3), round(end, 3)), window)
             if (spoken := said[name].get(window, said[name].get(whole))) is not None:
-                values[row, place] = spoken
+                values[number, column] = spoken
     return names, windows, values
 
 

@@ -47,7 +47,7 @@ def fuse(
 
     registry = plugins.registry
     chosen = {"fusion": None if fusion == "none" else fusion, "head": None if head == "none" else head}
-    recipe = Recipe(modalities=("given/source",), **chosen).override(overrides)
+    recipe = Recipe(modalities=("given/source",), fusion=chosen["fusion"], head=chosen["head"]).override(overrides)
     strange = [name for name in recipe.components if name not in chosen.values()]
     if strange:
         raise UsageError(f"--set: {strange[0]} is neither the fusion nor the head of this command")
@@ -58,7 +58,9 @@ def fuse(
         if not isinstance(labels, LabelSet):
             raise UsageError(f"--prior needs a head or a fusion whose labels are known; {last} says them only when it is loaded")
         wanted = prior_of(prior, labels)
-    found = fuse_again(runs, out, registry, sources=sources, options=recipe.components, prior=wanted, **chosen, **given)
+    found = fuse_again(
+        runs, out, registry, sources=sources, options=recipe.components, prior=wanted, fusion=chosen["fusion"], head=chosen["head"], **given
+    )
     click.echo(f"fused {', '.join(found.sources)}: {found.media} media, written to {found.path}")
     if wanted is not None and found.prior is not None and found.divergences is not None:
         click.echo(f"{'':24}{'prior':>8}{'before':>8}{'after':>8}")
