@@ -300,13 +300,23 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
 # --- as a user
 
 PLUGIN = """
-from affectkit.api import BASIC8, Checkpoint, Modality, Needs, Audio, Output, hookimpl
+from affectkit.api import BASIC8, Checkpoint, Input, Modality, Needs, Output, Provider, hookimpl
+
+
+class Finder(Provider):
+    name = "finder"
+    kind = "pages"
+    scope = "window"
+    checkpoints = {"default": Checkpoint("hf:org/finder@v1", licence="MIT", files=("config.json",))}
+
+    def provide(self, clips):
+        return []
 
 
 class Reader(Modality):
     name = "reader"
     labels = BASIC8
-    needs = Needs(audio=Audio())
+    needs = Needs(inputs=(Input("pages"),))
     checkpoints = {
         "backbone": Checkpoint("hf:org/name@v1", licence="MIT", files=("config.json", "*.safetensors", "*.index.json"), size=7000),
         "tokens": Checkpoint("hf:org/name@v1/1_Pooling/a b.json", licence="MIT"),
@@ -322,6 +332,11 @@ class Reader(Modality):
 @hookimpl
 def affectkit_modalities():
     return [Reader]
+
+
+@hookimpl
+def affectkit_providers():
+    return [Finder]
 """
 
 
@@ -336,15 +351,17 @@ def test_as_a_user(hub, cache, plugins, tmp_path):
     def run(*args: str) -> Any:
         return CliRunner().invoke(cli, [*plugins, *args])
 
-    (told, _) = json.loads(run("weights", "list", "books", "--json").stdout)
+    told = json.loads(run("weights", "list", "books/reader:backbone", "--json").stdout)[0]
     assert (told["file"], told["size"], told["state"]) == ("name", 7000, "not here")
     (tmp_path / "film.mp4").write_bytes(b"")
-    refusal = run("--offline", "run", str(tmp_path / "film.mp4"), "--plugins", "books/reader", "--fusion", "core/mean")
+    film = (str(tmp_path / "film.mp4"), "--plugins", "books/reader", "--fusion", "core/mean", "--set", "providers.pages=books/finder")
+    refusal = run("--offline", "run", *film)
     assert refusal.exit_code == 2
     assert "affectkit weights fetch books/reader:backbone" in refusal.output  # all that is missing, at once
     assert "affectkit weights fetch books/reader:tokens" in refusal.output
+    assert "affectkit weights fetch books/finder" in refusal.output  # of what the modality looks at as well
     assert hub.asked == []
-    done = run("weights", "fetch", "books")
+    done = run("weights", "fetch", "books/reader")
     assert done.exit_code == 0, done.output
     assert f"books/reader:backbone: downloaded (5.1 kB): {own(cache)}\n  licence MIT" in done.output
     assert "books/reader:tokens: downloaded (2 B)" in done.output
