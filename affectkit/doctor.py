@@ -130,6 +130,8 @@ def _look(component: Component, tag: str) -> tuple[Mark, str, str]:
     if place.path is None and address(checkpoint).url:
         size = f" ({checkpoints.readable(place.size)})" if place.size else ""
         return "note", f"{name}{size} is not here", f"Where it is wanted: {_fetch(component, tag)}"
+    if place.path is None and checkpoint.source.startswith(checkpoints.MADE):
+        return "note", f"{name} is not here, and nobody publishes it", f"Where it is wanted: {checkpoint.source}"
     if place.path is not None and checkpoints.is_random(place.path):
         return "note", f"{name} holds random numbers, for trying only", ""
     if place.path is not None and checkpoint.sha256 is not None and (place.size or 0) > LARGE:

@@ -352,6 +352,7 @@ def ears(tmp_path: Path) -> Path:
                 component("damaged", one=Checkpoint(GOOD, {digest!r}), two=Checkpoint(GOOD, {"0" * 64!r})),
                 component("random", one=Checkpoint({str(tmp_path / "random.bin")!r})),
                 component("gone", one=Checkpoint({str(tmp_path / "gone.bin")!r})),
+                component("made", one=Checkpoint({str(tmp_path / "made.bin")!r}, source="affectkit train ears/made")),
                 component("astray", one=Checkpoint("package:no_such_package/a.bin")),
                 component("far", one=Checkpoint("https://example.org/far.bin", {digest!r}, size=2_000_000)),
                 component("lacking", ("no_such_package",), one=Checkpoint("https://example.org/far.bin", {digest!r})),
@@ -373,6 +374,8 @@ def test_weights_in_every_state(ears, tmp_path):
     assert (found["ears/random"]["mark"], found["ears/random"]["text"]) == ("note", "random.bin holds random numbers, for trying only")
     assert found["ears/gone"]["mark"] == "problem"
     assert "the weights gone.bin are not here" in found["ears/gone"]["text"]
+    assert (found["ears/made"]["mark"], found["ears/made"]["text"]) == ("note", "made.bin is not here, and nobody publishes it")
+    assert found["ears/made"]["remedy"] == "Where it is wanted: affectkit train ears/made"
     assert found["ears/astray"]["mark"] == "problem"
     assert "the package no_such_package is not installed" in found["ears/astray"]["text"]
     assert (found["ears/far"]["mark"], found["ears/far"]["text"]) == ("note", "far.bin (2.0 MB) is not here")
