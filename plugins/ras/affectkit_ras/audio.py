@@ -62,7 +62,6 @@ class AudioEmotion(Modality):
     unit = "window"
     Options = AudioOptions
     checkpoints: ClassVar[Mapping[str, Checkpoint]] = {"backbone": BACKBONE}
-    requires = ("transformers",)
 
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)

@@ -71,7 +71,6 @@ class FaceDynamic(Modality):
     unit = "window"
     Options = FaceDynamicOptions
     checkpoints: ClassVar[Mapping[str, Checkpoint]] = {"backbone": BACKBONE}
-    requires = ("transformers",)
 
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)

@@ -72,7 +72,6 @@ class Speech(Provider):
             size=1_289_603,
         )
     }
-    requires = ("onnxruntime",)
 
     _session: Any = None
 

@@ -213,6 +213,17 @@ def test_audio_is_trained_and_used(data: Path, registry: plugins.Registry, tmp_p
     assert rows_of(tmp_path / "run", "ras/audio")["valid"].all()
 
 
+def test_an_input_that_nothing_makes_is_told(
+    data: Path, registry: plugins.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not taken for windows without speech, which would be kept as such."""
+    monkeypatch.setenv("AFFECTKIT_CACHE", str(tmp_path / "empty"))
+    options = {"backbone": str(AudioEmotion().write_random("backbone", tmp_path)), "cache": str(tmp_path / "kept")}
+    with pytest.raises(UsageError, match="ras/audio learns from windows with 'speech', which nothing makes: ras/speech is not ready"):
+        trained(data, registry, tmp_path / "out", "ras/audio_training", options)
+    assert not (tmp_path / "kept").exists()
+
+
 def test_recipes_that_ship_can_be_read(registry: plugins.Registry, data: Path, tmp_path: Path) -> None:
     """And are refused with the reason where the data are not as they must be."""
     for name in ("face_dynamic", "audio", "feature_fusion"):

@@ -18,8 +18,10 @@ from affectkit.checkpoints import writing
 if TYPE_CHECKING:
     import torch
 
+    from affectkit.config import Recipe
     from affectkit.media import Media
     from affectkit.planner import Plan
+    from affectkit.plugins import Registry
 
 Read = Callable[[Mapping[str, "torch.Tensor"]], "torch.Tensor"]
 """Frames (1, T, D) of a batch of one clip."""
@@ -74,13 +76,12 @@ def read_frames(runs: Sequence[Path], component: Modality, read: Read, about: st
         cache: folder in which they are kept, half as precise as they are made.
 
     Raises:
-        UsageError: where a run says nothing of its media, or an input could not be made.
+        UsageError: where a run says nothing of its media, or an input cannot be made.
         AffectKitError: for recipes, weights or media that are not as they must be.
     """
     import torch
 
     from affectkit import plugins
-    from affectkit.assembly import plan_for
     from affectkit.config import Recipe
     from affectkit.tables import part_name, read_info, read_records
 
@@ -99,10 +100,7 @@ def read_frames(runs: Sequence[Path], component: Modality, read: Read, about: st
             )
             stem = cache / f"{part_name(record['id'])}.{hashlib.sha256(key.encode()).hexdigest()[:12]}"
             if not _file(stem, "json").is_file():
-                if plan is None:
-                    plan = plan_for(recipe, registry, {component.id: component})
-                    for provider in (provider for kind in plan.providers.values() for provider in kind):
-                        provider.load(torch.device("cpu"), torch.float32)
+                plan = plan or _plan(recipe, registry, component)
                 with torch.inference_mode():
                     _keep(stem, _medium(_open(record, info.get("inputs", {})), plan, component, read))
             index = json.loads(_file(stem, "json").read_text(encoding="utf-8"))
@@ -110,6 +108,26 @@ def read_frames(runs: Sequence[Path], component: Modality, read: Read, about: st
             if windows:
                 found.add(windows, np.array(index["counts"]), np.load(_file(stem, "npy"), mmap_mode="r"))
     return found
+
+
+def _plan(recipe: Recipe, registry: Registry, component: Modality) -> Plan:
+    """What a component needs by a recipe, with its providers loaded.
+
+    Raises:
+        UsageError: where nothing makes one of its inputs; without it every window would be without evidence.
+    """
+    import torch
+
+    from affectkit.assembly import plan_for
+
+    plan = plan_for(recipe, registry, {component.id: component})
+    for kind in (item.kind for item in component.needs.inputs):
+        if not plan.providers.get(kind):
+            reasons = "; ".join(plan.unavailable.get(kind, ())) or "no provider of it is chosen"
+            raise UsageError(f"{component.id} learns from windows with {kind!r}, which nothing makes: {reasons}")
+    for provider in (provider for found in plan.providers.values() for provider in found):
+        provider.load(torch.device("cpu"), torch.float32)
+    return plan
 
 
 def _open(record: Mapping[str, Any], inputs: Mapping[str, str]) -> Media:

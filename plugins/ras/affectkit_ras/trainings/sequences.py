@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -100,7 +100,6 @@ class SequenceTraining(RunTraining):
     their media are read again by what the backbone needs; what it says is kept, so that the next training need not."""
 
     labels = BASIC8
-    requires: ClassVar[tuple[str, ...]] = ("transformers",)
     owner: ClassVar[str]
 
     def __init__(self, options: Any = None) -> None:
@@ -130,7 +129,8 @@ class SequenceTraining(RunTraining):
             return said.cpu()
 
         cache = self.options.cache or data.resolve().with_name(f"{data.resolve().name}.features") / component.name
-        frames = read_frames(found.runs, component, read, f"{self._fingerprint} {component.needs}", cache)
+        about = f"{self._fingerprint} {replace(component.options, backbone=None)}"
+        frames = read_frames(found.runs, component, read, about, cache)
         if not frames.windows:
             raise UsageError(f"in no window of {data} there is anything for {self.owner} to go by")
         truth, _ = project(found.truth(frames.windows), found.labels, BASIC8, "other")
@@ -233,7 +233,6 @@ class AudioTraining(SequenceTraining):
 
 def _timed(part: Part) -> Part:
     """A part whose batches hold ``"done"`` (B,), the share of the training that is behind; 1 where it is measured."""
-    from dataclasses import replace
 
     def batch(some: np.ndarray, turn: Turn | None) -> Mapping[str, Any]:
         return {**part.batch(some, turn), "done": np.full(len(some), 1.0 if turn is None else turn.done, np.float32)}
