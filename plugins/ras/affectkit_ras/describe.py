@@ -118,6 +118,7 @@ class Describe(Provider):
         super().__init__(options)
         self.needs = Needs(frames=Frames(count=self.options.frames, size=self.options.size))
         self._model: Any = None
+        self._media: dict[Path, str | None] = {}
         self._prompt = published_prompts().get(self.options.prompt, self.options.prompt)
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -148,14 +149,15 @@ class Describe(Provider):
         """One description per window: ``text``, and in ``quality`` its number of words."""
         if self._model is None:
             raise CheckpointError(f"{self.id} is asked for descriptions before its weights are loaded")
-        places = [self._place(clip) if clip.frames is not None and len(clip.frames) else None for clip in clips]
-        texts = [read(place) if place is not None and self.options.cache else None for place in places]
-        new = [number for number, place in enumerate(places) if place is not None and texts[number] is None]
+        seen = [number for number, clip in enumerate(clips) if clip.frames is not None and len(clip.frames)]
+        places = {number: self._place(clips[number]) for number in seen}
+        texts = {number: text for number, place in places.items() if place is not None and (text := read(place)) is not None}
+        new = [number for number in seen if number not in texts]
         for number, text in zip(new, self._ask([clips[number] for number in new]), strict=True):
             texts[number] = text
             if (place := places[number]) is not None:
                 self._keep(place, clips[number], text)
-        return [_evidence(text) for text in texts]
+        return [_evidence(texts.get(number)) for number in range(len(clips))]
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """A Qwen2.5-VL of few, narrow layers with a tokenizer of single bytes: it says nonsense."""
@@ -183,8 +185,11 @@ class Describe(Provider):
         half = (len(clips) + 1) // 2
         return self._ask(clips[:half]) + self._ask(clips[half:])
 
-    def _place(self, clip: Clip) -> Path:
-        """Where the description of a window is kept: by all that it depends on."""
+    def _place(self, clip: Clip) -> Path | None:
+        """Where the description of a window is kept: by all that it depends on. ``None`` where none is, or the medium cannot be read any more."""
+        medium = self._content(clip.media.path) if self.options.cache else None
+        if medium is None:
+            return None
         shape = () if clip.frames is None else clip.frames.shape
         times = [] if clip.frame_times is None else [round(float(time), 6) for time in clip.frame_times]
         known = {
@@ -193,7 +198,7 @@ class Describe(Provider):
             "precision": str(self._dtype),
             "prompt": self._prompt,
             "max_new_tokens": self.options.max_new_tokens,
-            "medium": checkpoints.sha256(clip.media.path) if self.options.cache else "",
+            "medium": medium,
             "stream": clip.media.video,
             "window": [clip.span.start, clip.span.end],
             "frames": times,
@@ -202,9 +207,15 @@ class Describe(Provider):
         digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
         return kept_in() / digest[:2] / f"{digest}.json"
 
+    def _content(self, path: Path) -> str | None:
+        """The digest of a medium, computed once: a folder of frames has thousands of files."""
+        if path not in self._media:
+            self._media[path] = None
+            with suppress(CheckpointError):
+                self._media[path] = checkpoints.sha256(path)
+        return self._media[path]
+
     def _keep(self, place: Path, clip: Clip, text: str) -> None:
-        if not self.options.cache:
-            return
         about = {"text": text, "medium": clip.media.path.name, "window": [clip.span.start, clip.span.end], "prompt": self.options.prompt}
         place.parent.mkdir(parents=True, exist_ok=True)
         with replacing(place) as temporary:  # another process may write the same at the same time

@@ -103,7 +103,15 @@ class HeadFile:
             raise CheckpointError(
                 f"{owner}: {path} gives the labels {found['labels']}; expected {list(BASIC7.labels)}, or with 'other' after them"
             )
-        return cls(labels, *(found[name] for name in wanted[1:5]), float(found.get("temperature", 1.0)), int(found["max_length"]))
+        return cls(
+            labels,
+            encoder=str(found["encoder"]),
+            fingerprint=str(found["fingerprint"]),
+            width=int(found["width"]),
+            hidden=int(found["hidden"]),
+            temperature=float(found.get("temperature", 1.0)),
+            max_length=int(found["max_length"]),
+        )
 
 
 def label_set(names: Sequence[str], path: Path, owner: str) -> LabelSet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from affectkit import checkpoints
 from affectkit_ras.tiny_text import alphabet, marked, save, stirred
@@ -45,7 +46,7 @@ def write_qwen(folder: Path) -> Path:
         tokenizer=tokenizer,
         chat_template=TEMPLATE,
     )
-    text = {
+    text: dict[str, Any] = {
         "vocab_size": len(places),
         "hidden_size": WIDTH,
         "intermediate_size": 2 * WIDTH,
@@ -57,7 +58,7 @@ def write_qwen(folder: Path) -> Path:
         "pad_token_id": places[END],
         "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6},
     }
-    vision = {
+    vision: dict[str, Any] = {
         "depth": 2,
         "hidden_size": WIDTH,
         "intermediate_size": 2 * WIDTH,
@@ -66,7 +67,8 @@ def write_qwen(folder: Path) -> Path:
         "fullatt_block_indexes": [1],
         "window_size": 112,
     }
-    given = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **{name: places[token] for name, token in VISION.items()})
+    marks: dict[str, Any] = {name: places[token] for name, token in VISION.items()}
+    given = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **marks)
     network = checkpoints.random_network(lambda: stirred(Qwen2_5_VLForConditionalGeneration(given)))
     save(network, folder)
     processor.save_pretrained(folder)

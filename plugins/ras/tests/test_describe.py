@@ -152,6 +152,13 @@ def test_nothing_is_kept_without_the_cache(folder: Path, media: Media, cache: Pa
     assert not cache.exists()
 
 
+def test_a_medium_that_is_gone_is_described_and_not_kept(folder: Path, media: Media, cache: Path):
+    component = made(folder)
+    media.path.unlink()
+    assert component.provide([window(media)])[0].valid
+    assert not list(cache.rglob("*.json"))
+
+
 def test_a_cache_that_cannot_be_written_is_told_before_the_first_window(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("AFFECTKIT_CACHE", str(tmp_path / "file"))
