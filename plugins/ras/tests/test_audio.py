@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -204,6 +205,19 @@ def test_a_backbone_that_lacks_a_tensor(weights: dict[str, str], tmp_path: Path)
     save_tensors(tmp_path / "model.safetensors", kept, {"format": "pt"})
     with pytest.raises(CheckpointError, match=r"1 tensors missing: encoder\.layers\.1\.attention\.q_proj\.bias"):
         made(weights, backbone=str(tmp_path))
+
+
+def test_the_public_file_is_of_an_older_make(weights: dict[str, str], tmp_path: Path) -> None:
+    """A ``pytorch_model.bin`` with the names that torch had for weight norm before version 2, and the head of another task."""
+    shutil.copy(Path(weights["backbone"]) / "config.json", tmp_path)
+    old = {
+        name.replace("parametrizations.weight.original0", "weight_g").replace("parametrizations.weight.original1", "weight_v"): value
+        for name, value in load_tensors(Path(weights["backbone"]) / "model.safetensors").items()
+    }
+    assert {"classifier.weight", "wavlm.encoder.pos_conv_embed.conv.weight_g"} <= set(old)
+    torch.save(old, tmp_path / "pytorch_model.bin")
+    wanted = said(made(weights), *clips()).embeddings["voice"]
+    torch.testing.assert_close(said(made(weights, backbone=str(tmp_path)), *clips()).embeddings["voice"], wanted)
 
 
 @pytest.mark.slow

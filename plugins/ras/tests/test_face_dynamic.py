@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,20 @@ def test_embeddings_are_those_of_the_whole_clip(weights: dict[str, str]) -> None
         found = reader.read(crops)
     torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
     assert (found.norm(dim=1) - 1).abs().min() > 1e-2
+
+
+def test_the_public_file_is_of_an_older_make(weights: dict[str, str], tmp_path: Path) -> None:
+    """A ``pytorch_model.bin`` with both towers and the numbers of positions that transformers once kept."""
+    for name in ("config.json", "preprocessor_config.json"):
+        shutil.copy(Path(weights["backbone"]) / name, tmp_path)
+    old = load_tensors(Path(weights["backbone"]) / "model.safetensors")
+    positions = {f"{tower}_model.embeddings.position_ids": torch.arange(5)[None] for tower in ("text", "vision")}
+    assert {"logit_scale", "text_projection.weight"} <= set(old)
+    torch.save({**old, **positions}, tmp_path / "pytorch_model.bin")
+    crops = torch.from_numpy(examples.face(SIDE)[None])
+    found = FrameReader(tmp_path, "ras/face_dynamic", torch.device("cpu"), BACKBONE)
+    torch.testing.assert_close(found.read(crops), made(weights).frames.read(crops), atol=1e-5, rtol=1e-5)
+    assert found.fingerprint == made(weights).frames.fingerprint
 
 
 def test_a_crop_that_windows_share_is_read_once(weights: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
