@@ -14,6 +14,7 @@ from affectkit import checkpoints
 from affectkit.api import CheckpointError, Clip, ConfigError, Evidence
 from affectkit.config import component_options
 from affectkit.detections import Detections
+from affectkit.testing import ProviderContract
 
 from .conftest import MEDIA, WINDOW
 
@@ -65,6 +66,16 @@ def answer(*boxes: list[float]) -> np.ndarray:
     """(1, rows, N), and some boxes that are none."""
     empty = [[0.0] * len(boxes[0])] * 3
     return np.array([*boxes, *empty], np.float32).T[None]
+
+
+class TestFaces(ProviderContract):
+    """What every provider promises, with random weights."""
+
+    component = Faces
+
+    @pytest.fixture(autouse=True, scope="class")
+    def random_weights(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+        request.cls.options = {"checkpoint": str(Faces().write_random("default", tmp_path_factory.mktemp("random")))}
 
 
 def test_boxes_in_pixels_of_the_frame_the_best_first(tmp_path):

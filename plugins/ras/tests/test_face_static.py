@@ -15,6 +15,7 @@ from affectkit_ras.resnet import EmoAffectNet, own_names
 from affectkit import checkpoints
 from affectkit.api import BASIC8, CheckpointError, Clip, Evidence
 from affectkit.labels import AFFECTNET7, project
+from affectkit.testing import ModalityContract
 
 from .conftest import MEDIA, WINDOW, predict
 
@@ -52,6 +53,16 @@ def loaded(path: Path) -> FaceStatic:
     component = FaceStatic(FaceStatic.Options(str(path)))
     component.load(CPU, torch.float32)
     return component
+
+
+class TestFaceStatic(ModalityContract):
+    """What every modality promises, with random weights."""
+
+    component = FaceStatic
+
+    @pytest.fixture(autouse=True, scope="class")
+    def random_weights(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+        request.cls.options = {"checkpoint": str(FaceStatic().write_random("default", tmp_path_factory.mktemp("random")))}
 
 
 def test_preprocessing_by_hand():

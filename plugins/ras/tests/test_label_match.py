@@ -21,6 +21,7 @@ from affectkit import checkpoints
 from affectkit.addresses import address
 from affectkit.api import BASIC8, COMPOUND7, CheckpointError, Clip, ConfigError
 from affectkit.config import component_options
+from affectkit.testing import ModalityContract
 
 from .conftest import MEDIA, WINDOW, predict
 
@@ -57,6 +58,16 @@ def golden(goldens: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+class TestLabelMatch(ModalityContract):
+    """What every modality promises, with random weights."""
+
+    component = LabelMatch
+
+    @pytest.fixture(autouse=True, scope="class")
+    def random_weights(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+        request.cls.options = {"checkpoint": str(LabelMatch().write_random("default", tmp_path_factory.mktemp("random")))}
 
 
 def test_the_published_matching(golden: ModuleType, goldens: Path) -> None:
