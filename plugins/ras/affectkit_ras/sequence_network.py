@@ -266,7 +266,7 @@ def network_of(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Vi
             return VideoMamba(**sizes, states=states, kernel=kernel, layers=_layers(tensors, "mamba"))
         positions = "transformer.0.positional_encoding.pe" in tensors
         return VideoFormer(**sizes, heads=int(settings.get("heads", 4)), layers=_layers(tensors, "transformer"), positions=positions)
-    except (KeyError, ValueError, IndexError) as error:
+    except (KeyError, ValueError, IndexError, AssertionError) as error:  # torch asserts that heads fit a width
         raise CheckpointError(f"these are no weights of VideoMamba or VideoFormer ({error})") from None
 
 

@@ -223,6 +223,8 @@ def test_what_is_missing_says_nothing(cls: type) -> None:
 def test_strange_tensors_are_refused() -> None:
     with pytest.raises(CheckpointError, match="no weights of VideoMamba or VideoFormer"):
         sequence_network.network_of({"weight": torch.zeros(1)}, {})
+    with pytest.raises(CheckpointError, match="divisible"):
+        sequence_network.network_of(VideoFormer(hidden=8).state_dict(), {"heads": 3})
     with pytest.raises(CheckpointError, match="no weights of a feature fusion"):
         feature_network.network_of({"weight": torch.zeros(1)}, {})
     with pytest.raises(CheckpointError, match="found one"):
