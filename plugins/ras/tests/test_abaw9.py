@@ -170,6 +170,13 @@ def test_nothing_failed(run: Path):
     assert pd.read_parquet(run / "failures.parquet").empty
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("component", ["ras/scene", "ras/text", "ras/describe", "ras/whisper"])
+def test_components_keep_the_contract(component: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AFFECTKIT_CACHE", str(tmp_path))
+    assert "0 broken" in invoke("plugins", "check", component, "--recipe", tiny)
+
+
 def test_offline_says_all_that_is_missing(media: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("AFFECTKIT_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, str(tmp_path / "empty"))

@@ -251,6 +251,28 @@ def test_a_batch_that_does_not_fit_is_halved(folder: Path, media: Media, monkeyp
     assert sizes == [3, 2, 1, 1, 1]
 
 
+@pytest.mark.slow
+def test_the_width_of_the_3b_model_is_loaded_strictly_and_answers(folder: Path, media: Media, tmp_path: Path):
+    """All widths of Qwen2.5-VL 3B, two layers of each of its stacks."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    for file in folder.iterdir():
+        (tmp_path / "3b").mkdir(exist_ok=True)
+        (tmp_path / "3b" / file.name).write_bytes(file.read_bytes())
+    given = Qwen2_5_VLConfig.from_pretrained(folder)
+    sizes = {"vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 11008, "num_attention_heads": 16, "num_key_value_heads": 2}
+    given.text_config.update(sizes | {"rope_parameters": {"rope_type": "default", "mrope_section": [16, 24, 24], "rope_theta": 1e6}})
+    given.vision_config.update({"hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 2048})
+    given.tie_word_embeddings = True
+    network = Qwen2_5_VLForConditionalGeneration(given).to(torch.bfloat16)
+    tiny_vision.save(network, tmp_path / "3b")
+    del network
+    model = VisionLanguage(tmp_path / "3b", "ras/describe", CPU, torch.bfloat16)
+    assert sum(value.numel() for value in model._model.parameters()) > 500_000_000
+    answers = model.ask([shown(window(media, seed=1)), shown(window(media, seed=2))], "What do you see?", 3)
+    assert len(answers) == 2
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 def test_a_gpu_says_what_the_processor_says(folder: Path, model: VisionLanguage, media: Media):
     clips = [shown(window(media, seed=seed)) for seed in (1, 2)]

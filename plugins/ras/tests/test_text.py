@@ -16,6 +16,7 @@ from affectkit_ras.text_network import ENCODERS
 from affectkit_ras.transcripts import cleaned, count_words, without_stutter
 
 from affectkit.api import BASIC7, BASIC8, CheckpointError, ConfigError, Evidence, Word
+from affectkit.batching import collate
 
 from .conftest import predict, words_clip
 
@@ -165,7 +166,10 @@ def test_words_have_letters():
 
 
 def test_an_encoder_without_a_head_is_refused_with_the_command_that_makes_one(folders):
-    with pytest.raises(CheckpointError, match=r"ras/text.*text_clip.safetensors.*components.ras/text.head"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"Nobody publishes them. Make them with 'affectkit train ras/text --set options.encoder=clip'.*components.ras/text.head",
+    ):
         made(TextOptions(encoder="clip", clip=str(folders["clip"])))
 
 
@@ -299,3 +303,51 @@ def test_bfloat16_says_about_the_same(loaded):
         half = predict(loaded("distilroberta"), words_clip(SENTENCES[0])).values[BASIC7]
     assert half.dtype == torch.float32
     assert (single - half).abs().max() < 0.05
+
+
+@pytest.mark.slow
+@every
+def test_the_published_size_is_loaded_strictly_and_read(encoder: str, folders, tmp_path):
+    from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, RobertaConfig, RobertaForSequenceClassification
+
+    folder = copied(folders[encoder], tmp_path / "large")
+    if encoder == "distilroberta":
+        given = RobertaConfig.from_pretrained(folder)
+        given.update(
+            {"vocab_size": 50265, "hidden_size": 768, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 3072}
+        )
+        network, width, million = RobertaForSequenceClassification(given), 768, 82
+    elif encoder == "clip":
+        network, width, million = CLIPModel(CLIPConfig()), 512, 63
+    else:
+        given = BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
+        network, width, million = BertModel(given), 384, 22
+    tiny_text.save(network, folder)
+    if encoder == "sentence":
+        pooling = folder / "1_Pooling" / "config.json"
+        told = json.loads(pooling.read_text())
+        pooling.write_text(json.dumps({key: width if "dimension" in key else value for key, value in told.items()}))
+    made = ENCODERS[encoder](folder, 192, "ras/text")
+    assert made.width == width
+    assert sum(value.numel() for value in made.parameters()) // 1_000_000 == million
+    ids = torch.tensor([made.tokens.encode(SENTENCES[0]).ids])
+    with torch.inference_mode():
+        read = made(ids, torch.ones_like(ids, dtype=torch.bool))
+    assert read.feature.shape == read.embedding.shape == (1, width)
+    assert read.feature.isfinite().all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@every
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])
+def test_a_gpu_says_what_the_processor_says(encoder: str, dtype: torch.dtype, most: float, loaded):
+    component = loaded(encoder)
+    clips = [words_clip(text) for text in SENTENCES]
+    expected = predict(component, *clips).values[BASIC7]
+    gpu = TextEmotion(component.options)
+    gpu.id = "ras/text"
+    gpu.load(torch.device("cuda"), dtype)
+    batch = {key: value.cuda() for key, value in collate([gpu.preprocess(clip) for clip in clips]).items()}
+    with torch.inference_mode(), torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
+        found = gpu.predict(batch).values[BASIC7].cpu()
+    torch.testing.assert_close(found, expected, atol=most, rtol=0)
