@@ -23,11 +23,12 @@ MARGIN = 0.1  # of the longer side of the box, on each side
 MEAN = (91.4953, 103.8827, 131.0912)  # of blue, green and red, over VGGFace2
 TINY = 4  # channels of the first convolution of random weights, instead of 64
 PUBLISHED = Checkpoint(
-    uri="hf:ElenaRyumina/face_emotion_recognition/FER_static_ResNet50_AffectNet.pt",
+    uri="hf:ElenaRyumina/face_emotion_recognition@ac7861617ab4bdb6aad036317eb40b9ed7fbc94d/FER_static_ResNet50_AffectNet.pt",
     licence="MIT",
     source="Ryumina, Dresvyanskiy and Karpov (Neurocomputing 514, 2022), EmoAffectNet, trained on AffectNet, which is for research",
     labels=AFFECTNET7,
     mean=MEAN,
+    size=98_700_000,
     commercial=False,
 )
 
