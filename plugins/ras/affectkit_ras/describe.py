@@ -174,9 +174,8 @@ class Describe(Provider):
         if not clips:
             return []
         try:
-            found: list[str] = self._model.ask(
-                [Shown(clip.frames, rate(clip)) for clip in clips], self._prompt, self.options.max_new_tokens
-            )
+            shown = [Shown(clip.frames, rate(clip)) for clip in clips if clip.frames is not None]
+            found: list[str] = self._model.ask(shown, self._prompt, self.options.max_new_tokens)
             return found
         except torch.OutOfMemoryError:
             if len(clips) == 1:
