@@ -69,7 +69,7 @@ def test_a_quick_try_says_so(recipe: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["points"], "there is no training recipe 'points'. None is installed."),
+        (["points"], "there is no training recipe 'points'. Known: core/fusion"),
         (["points.yaml"], "there is no recipe at points.yaml"),
         (["RECIPE", "--set", "optimizer.rate=1"], "--set optimizer.rate=1: optimizer: unknown key. Did you mean optimiser?"),
         (["RECIPE", "--set", "options.row=1"], "options.row: unknown key. Did you mean rows?"),

@@ -69,6 +69,10 @@ def test_everything_that_ships_keeps_the_contract(id: str, tmp_path: Path) -> No
     if id == "core/whisper":
         pytest.importorskip("whisper", reason="openai-whisper is not installed")
         given[id] = {"checkpoint": str(registry().get(id).cls().write_random("base", tmp_path))}
+    if id in ("core/convex", "core/dirichlet", "core/mhpf_gated", "core/probability_fusion"):  # theirs too
+        given[id] = {
+            "checkpoint": str(registry().get(id).cls().write_random("given", tmp_path, ("mini/face_static", "mini/audio", "mini/text")))
+        }
     if id == "core/embedding_head":  # its weights are made by whoever uses it
         given[id] = {"checkpoint": str(random_head(tmp_path))}
     found = outcomes(id, given)

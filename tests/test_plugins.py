@@ -135,18 +135,30 @@ def failure_of(site: Site, source: str, **how: object) -> plugins.PluginFailure:
 def test_core_is_a_plugin_through_the_same_hooks() -> None:
     core = plugins.load(only=[]).plugin("core")
     assert (core.state, core.distribution, core.version) == ("ok", "affectkit", affectkit.__version__)
-    assert core.hooks == ("affectkit_fusions", "affectkit_heads", "affectkit_providers", "affectkit_submitters", "affectkit_trainings")
+    assert core.hooks == (
+        "affectkit_fusions",
+        "affectkit_heads",
+        "affectkit_providers",
+        "affectkit_submitters",
+        "affectkit_training_recipes",
+        "affectkit_trainings",
+    )
     assert {entry.id: entry.kind for entry in core.components} == {
         "core/blend": "head",
+        "core/convex": "fusion",
         "core/descriptions": "provider",
         "core/direct": "head",
+        "core/dirichlet": "fusion",
         "core/embedding_head": "head",
         "core/embedding_training": "training",
+        "core/fusion_training": "training",
         "core/mean": "fusion",
         "core/mhpf": "fusion",
+        "core/mhpf_gated": "fusion",
         "core/mhpf_training": "training",
         "core/pfsa": "head",
         "core/ppa": "head",
+        "core/probability_fusion": "fusion",
         "core/subtitles": "provider",
         "core/temperature": "training",
         "core/whisper": "provider",
