@@ -171,7 +171,7 @@ def test_nothing_failed(run: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("component", ["ras/scene", "ras/text", "ras/describe", "ras/whisper"])
+@pytest.mark.parametrize("component", ["ras/scene", "ras/text", "ras/describe", "ras/whisper", "ras/scene_training"])
 def test_components_keep_the_contract(component: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AFFECTKIT_CACHE", str(tmp_path))
     assert "0 broken" in invoke("plugins", "check", component, "--recipe", tiny)

@@ -70,6 +70,18 @@ class _HeadTraining(Training):
     labels: LabelSet = BASIC7
     owner: str  # id of the component that the head is for
     reads: str  # what a text is, for the card
+    _encoder: Encoder | None = None
+
+    @property
+    def encoder(self) -> Encoder:
+        """What reads the texts.
+
+        Raises:
+            UsageError: before the data were read, which say how many classes there are.
+        """
+        if self._encoder is None:
+            raise UsageError(f"the training of {self.owner} loads its encoder with its data; call parts() first")
+        return self._encoder
 
     def parts(self, data: Path) -> Mapping[str, Part]:
         """Texts of tables; those to measure on are other videos."""
@@ -82,7 +94,7 @@ class _HeadTraining(Training):
     def network(self) -> torch.nn.Module:
         from affectkit_ras.trainings.text_tuning import Reader
 
-        return Reader(self._encoder, len(self.labels), self.options.hidden, self.options.dropout, self.options.fine_tune)
+        return Reader(self.encoder, len(self.labels), self.options.hidden, self.options.dropout, self.options.fine_tune)
 
     def predict(self, network: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         found: torch.Tensor = network(batch)
@@ -90,12 +102,12 @@ class _HeadTraining(Training):
 
     def settings(self, logits: torch.Tensor, truth: np.ndarray) -> Mapping[str, Any]:
         """The temperature, and what the component must know of the encoder."""
-        about = {"encoder": self.options.encoder, "fingerprint": self._fingerprint, "width": self._encoder.width}
-        return {**super().settings(logits, truth), **about, "hidden": self.options.hidden, "max_length": self._encoder.limit}
+        about = {"encoder": self.options.encoder, "fingerprint": self._fingerprint, "width": self.encoder.width}
+        return {**super().settings(logits, truth), **about, "hidden": self.options.hidden, "max_length": self.encoder.limit}
 
     def write(self, path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:
         """The head, and of the encoder only what has learned."""
-        learned = {f"encoder.{name}" for name, value in self._encoder.named_parameters() if value.requires_grad}
+        learned = {f"encoder.{name}" for name, value in self.encoder.named_parameters() if value.requires_grad}
         super().write(path, {name: value for name, value in tensors.items() if name.startswith("head.") or name in learned}, header)
 
     def about(self) -> About:
@@ -135,14 +147,14 @@ class _HeadTraining(Training):
 
         from affectkit_ras.trainings.text_tuning import features
 
-        ids = [torch.tensor(self._encoder.tokens.encode(text).ids) for text in table.texts]
+        ids = [torch.tensor(self.encoder.tokens.encode(text).ids) for text in table.texts]
         views = {view: table.views == view for view in np.unique(table.views).tolist()}
         about = f"{self.reads} in {', '.join(sorted(views))}; groups are videos"
         # The columns of the seven emotions are the first of the eight.
         part = partial(Part, table.truth, table.groups, about=about, views=views if name != "train" and len(views) > 1 else {})
         if self.options.fine_tune:
             return part(_Tokens(ids), lengths=np.array([len(row) for row in ids]))
-        read_once = features(self._encoder, ids, TOGETHER)
+        read_once = features(self.encoder, ids, TOGETHER)
         return part(lambda rows, turn: {"feature": read_once[torch.from_numpy(rows)]})
 
 
