@@ -1,11 +1,12 @@
 """Fusions on real labels: six descriptions of each AFEW clip are six sources, whose classifiers and fusions are chosen on train and reported once on dev.
 
-    python benchmarks/afew_descriptions.py ../shared/data/scene/ras_descriptions --states FOLDER
+    python benchmarks/afew_descriptions.py ../shared/data/scene/ras_descriptions --cexpr ../shared/data/abaw
 
 Three sizes of Qwen2.5-VL (3B, 7B, 32B), asked in two ways, described every clip of AFEW (SMIL-SPCRAS/ICCVW_25, MIT): 855 windows with labels to learn from, 411 to
-report. A source is a kernel ridge classifier over one description; ``together`` reads all six. Which texts, states and penalties it reads, and all options of the
-fusions, are chosen by cross-validation over whole videos inside the 855; ``--check`` prints what an outer cross-validation around all of that finds, and does not
-touch the 411. Names of windows, which hold the label, are read for their video alone.
+report. A source is a kernel ridge classifier over the words of one description; ``together`` reads all six. Its penalty and all options of the
+fusions are chosen by cross-validation over whole videos inside the 855; ``--check`` prints what an outer cross-validation around all of that finds, and does not
+touch the 411. Names of windows, which hold the label, are read for their video alone. With ``--states FOLDER`` it may also choose the states of the sentence model of mini, which
+take an hour to compute on one busy core and are kept in that folder; inside train they have brought nothing.
 
 ``--cexpr ABAW`` goes on with C-EXPR-DB: its 449 windows through the same classifiers, the mean, PPA and PFSA, to submissions of 26,145 lines, with the histogram of the classes
 against the database's shares before and after the correction of priors. ABAW is the folder of the organisers' list and counts of frames.
@@ -56,14 +57,13 @@ def main() -> None:
     """Prints macro-F1 per view and per fusion."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with AFEW/ and C-EXPR-DB/")
-    parser.add_argument("--states", type=Path, help="folder in which the states of the sentence model are kept (default: thrown away)")
-    parser.add_argument("--words", action="store_true", help="read words alone, without the sentence model")
+    parser.add_argument("--states", type=Path, help="folder that keeps the states of the sentence model (default: words alone)")
     parser.add_argument("--check", action="store_true", help="print the nested cross-validation inside train alone")
     parser.add_argument("--cexpr", type=Path, metavar="ABAW", help="folder of the organisers' list of C-EXPR-DB")
     parser.add_argument("--keep", type=Path, help="folder for the runs and submissions of C-EXPR-DB (default: thrown away)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as thrown_away:
-        read = partial(read_texts, given.data, states=None if given.words else given.states or Path(thrown_away))
+        read = partial(read_texts, given.data, states=given.states)
         train = read("AFEW", "train")
         if given.check:
             check(train)
@@ -401,14 +401,14 @@ def cexpr(train: Texts, test: Texts, classifiers: Classifiers, abaw: Path, folde
     counts = frame_counts(test, abaw)
     (folder / "media.csv").write_text("media,frames,fps\n" + "".join(f"{v},{n},{r}\n" for v, (n, r) in counts.items()), encoding="utf-8")
     said = say(train, test, classifiers)
-    states = np.mean([test.states[name] for name in NAMES], axis=0)
+    vectors, path = embedded(train, test, folder / "pfsa.safetensors")
     files = []
     for place, source in enumerate(said.sources):
         rows = [
             {
                 "video_name": name,
                 "probs": np.append(values, 0.0),
-                **({"features": states[row]} if source == TOGETHER and states.shape[1] else {}),
+                **({"features": vectors[row]} if source == TOGETHER else {}),
             }
             for row, (name, values) in enumerate(zip(test.names, said.values[:, place], strict=True))
             if np.isfinite(values).all()
@@ -420,14 +420,8 @@ def cexpr(train: Texts, test: Texts, classifiers: Classifiers, abaw: Path, folde
     heads: dict[str, list[str | Path]] = {
         "ppa": [],
         "ppa_weighted": ["--set", "components.core/ppa.rule=weighted"],
+        "pfsa": ["--head", "core/pfsa", "--set", f"components.core/pfsa.checkpoint={path}"],
     }
-    if states.shape[1]:
-        heads["pfsa"] = [
-            "--head",
-            "core/pfsa",
-            "--set",
-            f"components.core/pfsa.checkpoint={prototypes(train, folder / 'pfsa.safetensors')}",
-        ]
     lines = [["share of frames", *(label for label in PRIORS["cexpr_db"].labels.labels), "divergence"]]
     lines.append(["C-EXPR-DB, whole", *(f"{share:.3f}" for share in PRIORS["cexpr_db"].shares), ""])
     for name, options in heads.items():
@@ -465,16 +459,23 @@ def frame_counts(test: Texts, abaw: Path) -> dict[str, tuple[int, float]]:
     return out
 
 
-def prototypes(train: Texts, path: Path) -> Path:
-    """Prototypes of PFSA from the states of the labelled windows of train."""
+def embedded(train: Texts, test: Texts, path: Path, size: int = 64) -> tuple[np.ndarray, Path]:
+    """Embeddings (N, 64) float32 of the words of all six texts of a window (latent semantic analysis), and the file of prototypes for PFSA, of train."""
     import torch
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
     from affectkit.builtin.pfsa import fit_prototypes, save_pfsa
 
-    states = torch.from_numpy(np.mean([train.states[name] for name in NAMES], axis=0))
+    texts = [" ".join(part.texts[view][row] for view in NAMES) for part in (train, test) for row in range(len(part))]
+    vectoriser = TfidfVectorizer(min_df=3).fit(texts[: len(train)])
+    reducer = TruncatedSVD(size, random_state=SEED).fit(vectoriser.transform(texts[: len(train)]))
+    vectors = reducer.transform(vectoriser.transform(texts)).astype(np.float32)
+    vectors -= vectors[: len(train)].mean(axis=0)
     labels = [BASIC8.index(BASIC7.labels[column]) for column in train.truth]
-    save_pfsa(path, fit_prototypes(states, labels), f"given/{TOGETHER}:features", {"source": "descriptions of AFEW train"})
-    return path
+    prototypes = fit_prototypes(torch.from_numpy(vectors[: len(train)]), labels)
+    save_pfsa(path, prototypes, f"given/{TOGETHER}:features", {"source": "words of the descriptions of AFEW train"})
+    return vectors[len(train) :], path
 
 
 def affectkit(*arguments: str | Path) -> str:

@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from affectkit.labels import BASIC7
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 RECIPE = ["--plugins", "mini/face_static,mini/audio", "--fusion", "core/mean"]
@@ -118,3 +121,29 @@ def test_a_folder_without_videos_is_refused(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "no videos in" in done.stderr or "no media" in done.stderr.lower(), done.stderr
+
+
+@pytest.mark.slow
+def test_fusions_of_descriptions_print_a_row_per_view_and_fusion(tmp_path: Path) -> None:
+    """Made-up descriptions in the form of the published tables, each view telling the emotion in some of its texts."""
+    random = np.random.default_rng(0)
+    labels = [label.capitalize() for label in BASIC7.labels]
+    for part, count in (("train", 84), ("dev", 35)):
+        for view, (size, prompt) in enumerate((s, p) for s in ("3B", "7B", "32B") for p in (1, 2)):
+            lines = [",".join(["video_name", "text", *labels, "Other"])]
+            for row in range(count):
+                truth = row % 7
+                told = truth if random.random() < 0.4 + 0.08 * view else random.integers(7)
+                text = f"The person looks {labels[told]} in scene {row % 3}, and somebody speaks of word{random.integers(20)}."
+                cells = [str(float(column == truth)) for column in range(8)]
+                lines.append(",".join([f"{part}{row // 2}___{labels[truth]}_{row % 2:04d}.avi", f'"{text}"', *cells]))
+            path = tmp_path / "AFEW" / f"Qwen2.5-VL-{size}-Instruct" / f"{part}_segment_with_text_{prompt}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("\n".join(lines), encoding="utf-8")
+    said = printed("afew_descriptions.py", tmp_path)
+    assert "train 84 windows of" in said
+    rows = {line.split("  ")[0].partition(" (")[0]: line.split("  ")[1:] for line in said.splitlines()}
+    fusions = ("mean", "dirichlet", "convex", "mhpf_published", "mhpf", "mhpf_gated")
+    wanted = {"3B_P1", "32B_P2", "together", *(f"{title}: {name}" for title in ("six views", "with together") for name in fusions)}
+    assert wanted <= set(rows)
+    assert "goal 45.00" in said

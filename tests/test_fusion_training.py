@@ -65,13 +65,13 @@ def test_folds_have_about_the_same_classes() -> None:
 @pytest.mark.parametrize("missing", [0.0, 0.3])
 def test_every_fusion_is_fitted_and_fuses(name: str, missing: float) -> None:
     rows = table(missing=missing)
-    made = fit(name, rows, seed=1, draws=200)
+    made = fit(name, rows, GRIDS[name][-1], seed=1, draws=200)
     fused = made.fuse(rows)
     some = ~np.isnan(rows.values).all(axis=(1, 2))
     assert np.array_equal(~np.isnan(fused).all(axis=1), some)
     np.testing.assert_allclose(fused[some].sum(axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(made.weights.sum(axis=0), 1, atol=1e-5)
-    again = fit(name, rows, seed=1, draws=200).fuse(rows)
+    again = fit(name, rows, GRIDS[name][-1], seed=1, draws=200).fuse(rows)
     assert np.array_equal(again, fused, equal_nan=True)
     if name not in ("mean", "mhpf_published"):
         assert made.weights[0].mean() > made.weights[2].mean()
