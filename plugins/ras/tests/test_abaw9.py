@@ -190,3 +190,24 @@ def test_offline_says_all_that_is_missing(media: Mapping[str, Path], tmp_path: P
         assert command in problems
     assert not (tmp_path / "out").exists()
     assert "Traceback" not in done.output
+
+
+def test_an_encoder_without_a_published_head_gets_a_random_one_as_well(media: Mapping[str, Path], tmp_path: Path):
+    recipe = tmp_path / "clip.yaml"
+    recipe.write_text("_base_: ras/abaw9\nmodalities: [ras/text]\nfusion: core/mean\ncomponents: {ras/text: {encoder: clip}}\n")
+    invoke("weights", "tiny", "ras/text", "--recipe", recipe, "--out", tmp_path / "tiny")
+    written = yaml.safe_load((tmp_path / "tiny" / "tiny.yaml").read_text())["components"]["ras/text"]
+    assert set(written) == {"clip", "head"}
+    invoke(
+        "run",
+        media["base"],
+        media["words"],
+        "--recipe",
+        tmp_path / "tiny" / "tiny.yaml",
+        "--device",
+        "cpu",
+        "--embeddings",
+        "--out",
+        tmp_path / "out",
+    )
+    assert {"ras/text"} <= changed(tmp_path / "out", "words")
