@@ -247,6 +247,30 @@ def test_a_folder_without_a_vocabulary_is_refused(encoder: str, folders, tmp_pat
         ENCODERS[encoder](folder, 64, "ras/text")
 
 
+@pytest.mark.parametrize("encoder", ["distilroberta", "clip"])
+def test_the_published_form_is_read(encoder: str, folders, tmp_path):
+    """A ``.bin`` of tensors, with the positions that older versions kept; in that of RoBERTa there may be a pooler."""
+    from safetensors.torch import load_file
+
+    folder = copied(folders[encoder], tmp_path / "published")
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    prefix = "roberta" if encoder == "distilroberta" else "text_model"
+    kept = {f"{prefix}.embeddings.position_ids": torch.arange(77)[None]}
+    kept |= {"roberta.pooler.dense.bias": torch.zeros(tiny_text.WIDTH)} if encoder == "distilroberta" else {}
+    torch.save(tensors | kept, folder / "pytorch_model.bin")
+    made, expected = (ENCODERS[encoder](each, 64, "ras/text") for each in (folder, folders[encoder]))
+    assert pretrained.fingerprint(made) == pretrained.fingerprint(expected)
+
+
+def test_objects_in_a_file_of_weights_are_never_made(folders, tmp_path):
+    folder = copied(folders["distilroberta"], tmp_path / "objects")
+    (folder / "model.safetensors").unlink()
+    torch.save({"a": Path("made")}, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"ras/text.*objects is damaged or of another kind"):
+        ENCODERS["distilroberta"](folder, 64, "ras/text")
+
+
 def test_another_architecture_is_refused(folders):
     with pytest.raises(CheckpointError, match="ras/text"):
         ENCODERS["distilroberta"](folders["clip"], 64, "ras/text")
