@@ -85,8 +85,21 @@ def _keys(predictions: tuple[Path, ...], labels: Path | None) -> list[str]:
 def _command(recipe: str, overrides: tuple[str, ...], limit: int | None) -> str:
     """What was called, without the places of this machine."""
     name = Path(recipe).name if recipe.endswith((".yaml", ".yml")) else recipe
-    words = ["affectkit train", name, "--data DATA --out OUT", *(f"--set {text}" for text in overrides)]
+    words = ["affectkit train", name, "--data DATA --out OUT", *(f"--set {_without_folder(text)}" for text in overrides)]
     return " ".join([*words, *([] if limit is None else [f"--limit {limit}"])])
+
+
+def _without_folder(override: str) -> str:
+    """A value that is a path, without the folders that other machines do not have.
+
+    >>> _without_folder("options.backbone=/home/me/first/face.safetensors")
+    'options.backbone=first/face.safetensors'
+    >>> _without_folder("epochs=3")
+    'epochs=3'
+    """
+    key, _, value = override.partition("=")
+    path = Path(value)
+    return f"{key}={Path(*path.parts[-2:]).as_posix()}" if path.is_absolute() and len(path.parts) > 2 else override
 
 
 def _show(made: Made) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,26 +14,10 @@ from affectkit_mini.trainings.corpora import FER2013, read_fer2013
 if TYPE_CHECKING:
     import torch
 
+MIXED = 0.8  # share of the training in which pictures are mixed
+SMALL = 0.4  # share of the training in which crops are smaller, which is quicker (progressive resizing, Howard 2018; Tan and Le 2021, https://arxiv.org/abs/2104.00298)
 SMALL_SIZE = 36  # pixels
-CLEARER = 0.85  # share of the training after which fewer crops have holes
-
-
-@dataclass(frozen=True)
-class FaceOptions:
-    """Options of mini/face_static_training.
-
-    Attributes:
-        teacher: weights of mini/face_static to go on from; ``None`` begins with a new network.
-        trust: share of what the teacher says of a picture in its target, the rest being its label: a label that people would not agree on is softened
-            (Furlanello et al. 2018, https://arxiv.org/abs/1805.04770).
-        mixed: share of the training in which pictures are mixed.
-        small: share of the training in which crops are smaller, which is quicker (progressive resizing, Tan and Le 2021, https://arxiv.org/abs/2104.00298).
-    """
-
-    teacher: Path | None = None
-    trust: float = 0.4
-    mixed: float = 0.8
-    small: float = 0.4
+CLEARER = 0.85  # share after which fewer of them have holes
 
 
 class FaceTraining(Training):
@@ -42,7 +25,6 @@ class FaceTraining(Training):
 
     name = "face_static_training"
     labels = BASIC7
-    Options = FaceOptions
 
     def parts(self, data: Path) -> Mapping[str, Part]:
         """FER2013's ``train`` without the pictures that are in ``public_test`` as well, and ``public_test``; people are not named, so a picture is its own group."""
@@ -51,7 +33,7 @@ class FaceTraining(Training):
             pictures, truth, names = read_fer2013(data, split)
             keep = np.flatnonzero(~np.isin(names, held))
             held = names
-            batch = _Batches(pictures[keep], truth[keep], self.options)
+            batch = _Batches(pictures[keep], truth[keep])
             parts[name] = Part(truth[keep], names[keep], batch, about=f"FER2013 {split}; groups are equal pictures")
         return {name: parts[name] for name in ("train", "validation")}
 
@@ -59,14 +41,9 @@ class FaceTraining(Training):
         import torch
 
         from affectkit_mini.networks import FaceNet
-        from affectkit_mini.records import load_network
 
-        network = FaceNet()
-        if self.options.teacher is not None:
-            load_network(network, self.options.teacher)
-            network.train().requires_grad_(True)
-        found: torch.nn.Module = network.to(memory_format=torch.channels_last)
-        return found
+        network: torch.nn.Module = FaceNet().to(memory_format=torch.channels_last)
+        return network
 
     def predict(self, network: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The mean of a crop and its mirror image, as the component does; in training, of the crop alone."""
@@ -100,12 +77,12 @@ class FaceTraining(Training):
 class _Batches:
     """Standardised crops; in training augmented, and mixed with others (mixup, Zhang et al. 2018, https://arxiv.org/abs/1710.09412)."""
 
-    def __init__(self, pictures: np.ndarray, truth: np.ndarray, options: FaceOptions) -> None:
-        self.pictures, self.truth, self.options = pictures, truth, options
-        self._taught: torch.Tensor | None = None
+    def __init__(self, pictures: np.ndarray, truth: np.ndarray) -> None:
+        self.pictures, self.truth = pictures, truth
 
     def __call__(self, rows: np.ndarray, turn: Turn | None) -> Mapping[str, Any]:
         import torch
+        from torch.nn.functional import one_hot
 
         from affectkit_mini.networks import FACE_SIZE, standardise
         from affectkit_mini.trainings.pictures import augment
@@ -114,31 +91,11 @@ class _Batches:
         if turn is None:
             return {"crops": standardise(grey)}
         generator = turn.torch()
-        size = SMALL_SIZE if turn.done < self.options.small else FACE_SIZE
+        size = SMALL_SIZE if turn.done < SMALL else FACE_SIZE
         crops = standardise(augment(grey, generator, 0.4 if turn.done < CLEARER else 0.1, size))
-        target = self._targets()[torch.from_numpy(rows)]
-        if turn.done < self.options.mixed:
+        target = one_hot(torch.from_numpy(self.truth[rows]), len(BASIC7)).float()
+        if turn.done < MIXED:
             share = float(turn.numpy().beta(0.2, 0.2))
             other = torch.randperm(len(rows), generator=generator)
             crops, target = share * crops + (1 - share) * crops[other], share * target + (1 - share) * target[other]
         return {"crops": crops, "truth": target}
-
-    def _targets(self) -> torch.Tensor:
-        """What each picture is to be read as, (N, 7) float: its label, and in part what the teacher says of it."""
-        import torch
-        from torch.nn.functional import one_hot
-
-        from affectkit_mini.backbone import load_backbone
-
-        if self._taught is None:
-            labels = one_hot(torch.from_numpy(self.truth), len(BASIC7)).float()
-            if self.options.teacher is None:
-                self._taught = labels
-            else:
-                teacher = load_backbone(self.options.teacher, torch.device("cpu"))
-                temperature = float(teacher.settings["temperature"])
-                with torch.inference_mode():
-                    chunks = torch.from_numpy(self.pictures).split(256)
-                    said = torch.cat([teacher.net.read(chunk.float().div(255))[0].div(temperature).softmax(1) for chunk in chunks])
-                self._taught = (1 - self.options.trust) * labels + self.options.trust * said.clone()
-        return self._taught
