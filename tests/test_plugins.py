@@ -157,6 +157,7 @@ def test_core_is_a_plugin_through_the_same_hooks() -> None:
         "core/mhpf_gated": "fusion",
         "core/mhpf_training": "training",
         "core/pfsa": "head",
+        "core/pfsa_training": "training",
         "core/ppa": "head",
         "core/probability_fusion": "fusion",
         "core/subtitles": "provider",

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from affectkit import checkpoints, plugins
-from affectkit.api import BASIC7, BASIC8, CheckpointError, ConfigError, Output, Sources, UsageError
+from affectkit.api import BASIC7, BASIC8, COMPOUND7, CheckpointError, ConfigError, Output, Sources, UsageError
 from affectkit.builtin.embedding_head import EmbeddingHead
 from affectkit.builtin.fusion import MHPFFusion, load_mhpf
 from affectkit.builtin.labelled import apart, groups_of, labelled
+from affectkit.builtin.pfsa import PFSA
 from affectkit.labels import KNOWN
 from affectkit.making import Made, make
 from affectkit.media import Media
@@ -178,6 +179,25 @@ def test_the_weights_of_a_fusion(data: Path, registry: plugins.Registry, tmp_pat
     all_rows = made.record["validation"]["all"]
     assert all_rows["ece"]["value"] < made.record["validation"]["further"]["ece of the mean"]
     assert checkpoints.metadata(made.files[0])["labels"] == json.dumps(list(BASIC8.labels))
+
+
+def test_prototypes_of_a_run(data: Path, registry: plugins.Registry, tmp_path: Path) -> None:
+    """Labels of all six emotions; the nearest prototype knows those of held-out groups, and the head takes the file."""
+    emotions = BASIC7.labels[1:]
+    lines = [line.split(",")[0] for line in (data / "labels.csv").read_text().splitlines()[1:]]
+    labels = tmp_path / "labels.csv"
+    labels.write_text("media,label\n" + "".join(f"{name},{emotions[n % 6]}\n" for n, name in enumerate(lines)), encoding="utf-8")
+    given = {"embedding": EMBEDDING, "labels": str(labels), "groups": None, "folds": 3}
+    made = trained(data, registry, tmp_path, "core/pfsa_training", given)
+    assert made.record["rows"] == MEDIA * WINDOWS
+    assert 0 <= made.record["uar_of_the_nearest"] <= 1
+    assert "the nearest prototype tells the emotion of held-out groups" in made.lines[0]
+    head = PFSA(PFSA.Options(checkpoint=str(made.files[0])))
+    head.load(torch.device("cpu"), torch.float32)
+    assert head.embedding_from == EMBEDDING
+    assert head.convert(Output({}), sources(torch.randn(3, 6))).values[COMPOUND7].sum(dim=1).tolist() == pytest.approx([1.0] * 3)
+    with pytest.raises(UsageError, match=r"fit_prototypes has no embedding of disgust, fear"):
+        trained(data, registry, tmp_path, "core/pfsa_training", {"embedding": EMBEDDING})
 
 
 def test_a_temperature_is_written_where_the_component_reads_it(data: Path, registry: plugins.Registry, tmp_path: Path) -> None:

@@ -57,9 +57,10 @@ def affectkit_submitters() -> Iterable[type[Submitter]]:
 def affectkit_trainings() -> Iterable[type[Training]]:
     """What is made of runs and labels: heads on embeddings, weights of a fusion, temperatures."""
     from affectkit.builtin.fusion_training import FusionTraining
+    from affectkit.builtin.prototype_training import PrototypeTraining
     from affectkit.builtin.trainings import EmbeddingTraining, MHPFTraining, TemperatureTraining
 
-    return [EmbeddingTraining, MHPFTraining, TemperatureTraining, FusionTraining]
+    return [EmbeddingTraining, MHPFTraining, TemperatureTraining, FusionTraining, PrototypeTraining]
 
 
 @hookimpl

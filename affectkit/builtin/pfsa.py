@@ -176,10 +176,10 @@ def pfsa(embeddings: Tensor, prototypes: Tensor, variant: Variant = "sum", tempe
         raise UsageError(f"pfsa expected a temperature greater than 0, found {temperature}")
     one, other = [i for i, _ in PAIRS], [j for _, j in PAIRS]
     if variant == "sum":
-        cosine = _unit(embeddings) @ _unit(prototypes).T
+        cosine = unit(embeddings) @ unit(prototypes).T
         similarity = cosine[:, one] + cosine[:, other]
     elif variant == "pair":
-        similarity = _unit(embeddings) @ _unit(prototypes[one] + prototypes[other]).T
+        similarity = unit(embeddings) @ unit(prototypes[one] + prototypes[other]).T
     else:
         raise UsageError(f"pfsa has the variants sum and pair, not {variant!r}")
     return similarity if temperature is None else (similarity / temperature).softmax(dim=1)
@@ -209,7 +209,7 @@ def fit_prototypes(embeddings: Tensor, labels: Sequence[str] | Sequence[int] | T
     index = [BASIC8.index(name) if isinstance(name, str) else int(name) for name in names]
     if outside := [i for i in index if not 0 <= i < len(BASIC8)]:
         raise UsageError(f"fit_prototypes expected labels in [0, {len(BASIC8)}), found {outside[0]}")
-    units = _unit(embeddings)
+    units = unit(embeddings)
     usable = units.isfinite().all(dim=1)
     classes = embeddings.new_tensor(index)
     members = [units[(classes == BASIC8.index(emotion)) & usable] for emotion in EMOTIONS]
@@ -260,7 +260,7 @@ def load_pfsa(path: Path) -> Prototypes:
     return Prototypes(prototypes, header["embedding"], header["record"])
 
 
-def _unit(vectors: Tensor) -> Tensor:
+def unit(vectors: Tensor) -> Tensor:
     """Vectors of length 1; NaN where a vector has no direction."""
     return vectors / vectors.norm(dim=1, keepdim=True)
 

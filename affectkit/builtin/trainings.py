@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -136,7 +136,7 @@ class EmbeddingTraining(RunTraining):
     """A small network over the frozen embedding of any modality, for ``core/embedding_head``; made of runs with ``--embeddings``."""
 
     name = "embedding_training"
-    Options = EmbeddingOptions
+    Options: ClassVar[type] = EmbeddingOptions
 
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)
