@@ -40,8 +40,8 @@ def cleaned(text: str) -> str:
     Phrases are found by :func:`affectkit.builtin.whisper.without_loops`, to which case and punctuation do not matter; loops within
     words, which have no spaces to tell a phrase by, by :func:`shortened`.
 
-    >>> cleaned("I said  stop it. Stop it! stop it, stop it. Aaaaaaah")
-    'I said stop it. Aaaaaaah'
+    >>> cleaned("I said  stop it. Stop it! stop it, stop it. Aaaaaaah!")
+    'I said stop it. Aaaah!'
     >>> cleaned("so so so so so good, heheheheheheh")
     'so good, heheheh'
     """
