@@ -300,6 +300,7 @@ class Engine:
         }
         timelines = [t for col, sets in columns.values() for t in results.timelines(job.media.id, col, sets)]
         places, fused = results.grid(job.findings), results.Conclusion([])
+        fusion = "" if self.assembly.fusion is None else self.assembly.fusion.id
         with job.clock("fuse"):
             try:
                 fused = results.conclude(
@@ -318,10 +319,10 @@ class Engine:
                 for k, e in row.embeddings.items()
             ]
             + [
-                (p.track, p.span.start, p.span.end, self.assembly.recipe.fusion, k, row.tolist())
-                for k, e in fused.embeddings.items()
-                for p, row in zip(places, e, strict=True)
-                if bool(row.isfinite().all())
+                (p.track, p.span.start, p.span.end, fusion, k, e.tolist())
+                for k, rows in fused.embeddings.items()
+                for p, e in zip(places, rows, strict=True)
+                if bool(e.isfinite().all())
             ]
             if self.run.embeddings
             else (),

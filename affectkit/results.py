@@ -196,16 +196,16 @@ def conclude(
     sources = Sources(target, sources.names, sources.values, sources.valid, everything, sources.quality, others, tracks, times)
     fused = Output({})
     out = []
-    own: dict[str, torch.Tensor] = {}
+    embedded: dict[str, torch.Tensor] = {}
     with torch.inference_mode():
         if fusion is not None:
             fused = fusion.fuse(sources)
             out += _checked(media_id, fusion.id, fusion.labels, places, fused)
-            own = _embedded(fusion.id, places, fused)
-            sources = replace(sources, embeddings={**everything, **{f"{fusion.id}:{name}": e for name, e in own.items()}})
+            embedded = _embedded(fusion.id, places, fused)
+            sources = replace(sources, embeddings={**everything, **{f"{fusion.id}:{name}": e for name, e in embedded.items()}})
         if head is not None:
             out += _checked(media_id, head.id, head.labels, places, head.convert(fused, sources))
-    return Conclusion(out, own)
+    return Conclusion(out, embedded)
 
 
 def spoken(sets: Sequence[LabelSet], target: LabelSet) -> LabelSet | None:
