@@ -69,7 +69,7 @@ def fuse_again(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     prior: Prior | None = None,
     strength: float = 1.0,
-    hard: bool = False,
+    hard: bool = True,
 ) -> Fused:
     """Applies a fusion and a head to the sources of runs, and writes a run folder of both.
 

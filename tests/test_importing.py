@@ -295,13 +295,17 @@ class TestCommands:
             s: table[table["source"] == s].sort_values(["media", "start"]).filter(like="p_").to_numpy() for s in table["source"].unique()
         }
         np.testing.assert_allclose(said["core/mean"], (said["given/face"] + said["given/voice"]) / 2, atol=1e-6)
-        corrected = CliRunner().invoke(cli, ["fuse", str(run), "--prior", "cexpr_db", "--out", str(tmp_path / "prior")])
+        corrected = CliRunner().invoke(cli, ["fuse", str(run), "--prior", "cexpr_db", "--soft", "--out", str(tmp_path / "prior")])
         assert corrected.exit_code == 0, corrected.output
         assert "happily_surprised          0.276" in corrected.output
         moved = read_run(tmp_path / "prior", "compound7").filter(like="p_").to_numpy()
         seconds = read_run(tmp_path / "prior", "compound7").eval("end - start").to_numpy()
         shares = np.average(moved, axis=0, weights=seconds)
         np.testing.assert_allclose(shares, read_info(tmp_path / "prior")["prior"]["shares"], atol=1e-4)
+        hard = CliRunner().invoke(cli, ["fuse", str(run), "--prior", "even", "--out", str(tmp_path / "hard")])
+        assert hard.exit_code == 0, hard.output
+        told = read_info(tmp_path / "hard")["prior_correction"]
+        assert np.abs(np.array(told["after"]) - 1 / 7).max() < np.abs(np.array(told["before"]) - 1 / 7).max()
         template, out = tmp_path / "list.txt", tmp_path / "ce.txt"
         from affectkit.builtin.abaw import CE
 

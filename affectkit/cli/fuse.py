@@ -23,7 +23,7 @@ from affectkit.errors import UsageError
 @click.option(
     "--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="How far toward the prior: 1 for all the way."
 )
-@click.option("--hard", is_flag=True, help="Move the shares of predicted classes, instead of the mean of the probabilities.")
+@click.option("--soft", is_flag=True, help="Move the mean of the probabilities, instead of the shares of predicted classes.")
 def fuse(
     plugins: PluginChoice,
     runs: tuple[Path, ...],
@@ -33,6 +33,7 @@ def fuse(
     sources: tuple[str, ...],
     overrides: tuple[str, ...],
     prior: str | None,
+    soft: bool,
     **given: Any,
 ) -> None:
     """Fuse the sources of run folders again, without running anything else.
@@ -59,7 +60,16 @@ def fuse(
             raise UsageError(f"--prior needs a head or a fusion whose labels are known; {last} says them only when it is loaded")
         wanted = prior_of(prior, labels)
     found = fuse_again(
-        runs, out, registry, sources=sources, options=recipe.components, prior=wanted, fusion=chosen["fusion"], head=chosen["head"], **given
+        runs,
+        out,
+        registry,
+        sources=sources,
+        options=recipe.components,
+        prior=wanted,
+        fusion=chosen["fusion"],
+        head=chosen["head"],
+        hard=not soft,
+        **given,
     )
     click.echo(f"fused {', '.join(found.sources)}: {found.media} media, written to {found.path}")
     if wanted is not None and found.prior is not None and found.divergences is not None:
