@@ -13,8 +13,8 @@ import numpy as np
 
 import affectkit
 from affectkit.builtin.fusing import GRIDS, Checked, Fit, Rows, check, choose, fit, named
-from affectkit.builtin.labelled import Labelled, Window, groups_of, labelled
-from affectkit.builtin.trainings import LIMITS, FusionOptions, MHPFTraining, side_by_side
+from affectkit.builtin.labelled import Labelled, Window, groups_of, labelled, side_by_side
+from affectkit.builtin.trainings import LIMITS, FusionOptions, MHPFTraining
 from affectkit.builtin.weight_report import weight_picture, weight_table
 from affectkit.errors import ConfigError, UsageError
 from affectkit.files import replacing

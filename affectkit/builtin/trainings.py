@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from affectkit.builtin.labelled import Labelled, Window, apart, groups_of, labelled
+from affectkit.builtin.labelled import Labelled, Window, apart, groups_of, labelled, said, side_by_side
 from affectkit.errors import ConfigError, UsageError, did_you_mean
 from affectkit.labels import BASIC8, LabelSet, project
 from affectkit.trainings import About, Part, Training, Turn
@@ -319,7 +319,7 @@ class TemperatureTraining(RunTraining):
         self._found = found = labelled(data, self.options.labels, self.options.set)
         if found.labels.kind != "categorical":
             raise UsageError(f"a temperature is fitted with labels of classes, {self.options.labels} has {found.labels.kind} ones")
-        rows = _said(found, found.labels)
+        rows = said(found, found.labels)
         if self.options.source not in rows:
             raise UsageError(
                 f"{data} holds no source {self.options.source!r} of {found.labels.name}. {did_you_mean(self.options.source, rows)}"
@@ -366,71 +366,7 @@ class TemperatureTraining(RunTraining):
         return header
 
 
-def side_by_side(found: Labelled, sources: Sequence[str] = ()) -> tuple[tuple[str, ...], list[Window], np.ndarray]:
-    """What the sources of runs say of the same windows, in ``basic8``.
-
-    The same window of the same medium and subject is one row, also where its sources are in different runs.
-
-    Args:
-        found: the runs.
-        sources: names, in order; none for all modalities that speak labels of ``basic8``.
-
-    Returns:
-        M names, N windows, and (N, M, 8) float32 with NaN where nothing is said.
-
-    Raises:
-        UsageError: for a source that is not there, fewer than two of them, or one that says the same window in two runs.
-    """
-    from affectkit.tables import read_info
-
-    runs = ", ".join(str(run) for run in found.runs)
-    modalities = [str(name) for run in found.runs for name in read_info(run).get("recipe", {}).get("modalities", ())]
-    rows = _said(found, BASIC8)
-    names = tuple(sources) or tuple(name for name in dict.fromkeys(modalities) if name in rows)
-    if missing := [name for name in names if name not in rows]:
-        raise UsageError(f"{runs} holds no source {missing[0]!r} that speaks labels of basic8. {did_you_mean(missing[0], rows)}")
-    if len(names) < 2:
-        raise UsageError(f"a fusion needs two sources or more, {runs} has {', '.join(names) or 'none'}")
-    first: dict[tuple[str, int, float, float], Window] = {}
-    said: dict[str, dict[Window, np.ndarray]] = {name: {} for name in names}
-    for name in names:
-        for window, row in rows[name].items():
-            run, medium, track, start, end = window
-            place = first.setdefault((medium, track, round(start, 3), round(end, 3)), window)
-            if place in said[name]:
-                raise UsageError(
-                    f"{name} says the window of {medium} from {start:g} to {end:g} s in two runs, {place[0]} and {run}; give one of them"
-                )
-            said[name][place] = row
-    windows = list(dict.fromkeys(window for name in names for window in said[name]))
-    values = np.full((len(windows), len(names), len(BASIC8)), np.nan, dtype=np.float32)
-    for column, name in enumerate(names):
-        for number, window in enumerate(windows):
-            _, medium, _, start, end = window
-            whole = first.get((medium, -1, round(start, 3), round(end, 3)), window)
-            if (spoken := said[name].get(window, said[name].get(whole))) is not None:
-                values[number, column] = spoken
-    return names, windows, values
-
-
 def _seen(found: Labelled | None) -> Labelled:
     if found is None:
         raise UsageError("the labels are known when a run and its annotations were read")
     return found
-
-
-def _said(found: Labelled, labels: LabelSet) -> dict[str, dict[Window, np.ndarray]]:
-    """What sources say in their windows with evidence, (C,) per window of the label set onto which they project, by source."""
-    from affectkit.labels import projects
-    from affectkit.tables import read_timelines
-
-    out: dict[str, dict[Window, np.ndarray]] = {}
-    for run in found.runs:
-        for timeline in read_timelines(run):
-            if timeline.labels != labels and not projects(timeline.labels, labels):
-                continue
-            values, _ = project(timeline.values, timeline.labels, labels, "other")
-            for row in np.flatnonzero(timeline.valid):
-                window = (str(run), timeline.media_id, timeline.track, float(timeline.start[row]), float(timeline.end[row]))
-                out.setdefault(timeline.source, {})[window] = values[row]
-    return out
