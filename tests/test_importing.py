@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from affectkit import read_run, read_timelines
 from affectkit.cli import cli
 from affectkit.errors import AffectKitError, UsageError
-from affectkit.importing import Reading, import_predictions, order_of, read_media, softmax, window_of
+from affectkit.importing import import_predictions
 from affectkit.labels import AFFECTNET7, BASIC7, COMPOUND7
+from affectkit.prediction_files import Reading, order_of, read_media, softmax, window_of
 from affectkit.tables import read_info
 from affectkit.unpickling import read_pickle
 

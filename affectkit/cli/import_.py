@@ -26,7 +26,8 @@ def import_(
     FILE is CSV or a pickle, as team RAS and AVCER write them; NAME=FILE names the source. Pickles are read without running anything that is in them. Then
     affectkit fuse, evaluate, compare, submit and train fusion work on the folder.
     """
-    from affectkit.importing import Reading, import_predictions, order_of, read_media
+    from affectkit.importing import import_predictions
+    from affectkit.prediction_files import Reading, order_of, read_media
 
     reading = Reading(fps, length, step, logits, None if order is None else order_of(order), {} if table is None else read_media(table))
     found = import_predictions(files, out, reading)
