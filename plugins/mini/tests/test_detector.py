@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from affectkit_mini.detector import Faces, FacesOptions, distinct
-from affectkit_mini.single_shot import FaceFinder, cells, decode, fold
+from affectkit_mini.single_shot import CLOSE, MARGIN, FaceFinder, cells, closer, decode, fold
 
 from affectkit.api import CheckpointError, Clip, ConfigError, Evidence, Media, Span
 from affectkit.builtin.yunet import YuNet, YuNetOptions
@@ -197,10 +197,45 @@ def test_folded_normalisation_says_the_same():
     network.eval()
     pictures = torch.rand(2, 3, 64, 96)
     with torch.inference_mode():
-        plain = network(pictures)
-        folded = fold(network)(pictures)
+        plain = network(pictures), network.judge(pictures[..., :CLOSE, :CLOSE])
+        fold(network)
+        folded = network(pictures), network.judge(pictures[..., :CLOSE, :CLOSE])
     torch.testing.assert_close(plain, folded, atol=1e-4, rtol=1e-4)
     assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in network.modules())
+
+
+def test_the_closer_look_sees_the_square_around_a_box():
+    picture = torch.zeros(3, 100, 200, dtype=torch.uint8)
+    picture[0, 40:60, 100:140] = 255
+    side = 40 * MARGIN
+    inside, beside = closer(picture, torch.tensor([[100.0, 40, 140, 60], [180, 80, 220, 120]]))
+    edge = CLOSE * (1 - 40 / side) / 2
+    columns = torch.nonzero(inside[0, CLOSE // 2] > 127).flatten()
+    assert abs(columns.min() - edge) <= 1
+    assert abs(columns.max() - (CLOSE - 1 - edge)) <= 1
+    assert (inside[0] > 127).sum() == pytest.approx((CLOSE - 2 * edge) ** 2 / 2, rel=0.1)
+    assert not inside[1:].any()
+    assert not beside.any()
+
+
+def test_what_is_beside_the_picture_is_black_at_a_closer_look():
+    [view] = closer(torch.full((3, 40, 40), 200, dtype=torch.uint8), torch.tensor([[20.0, 20, 60, 60]]))
+    seen = (40 - (40 - 20 * MARGIN)) / (40 * MARGIN)  # share of the square that is in the picture
+    assert (view[0] > 100).float().mean() == pytest.approx(seen**2, abs=0.05)
+
+
+def test_a_box_without_a_face_falls_through_at_the_closer_look(faces: Faces, portrait: np.ndarray):
+    height, width = portrait.shape[:2]
+    found = find(faces, portrait)[0]
+    elsewhere = np.array([[0, 0, 0.2 * width, 0.2 * height]], np.float32)
+    both = Detections(np.concatenate([found.boxes[:1], elsewhere]), np.array([0.5, 0.5]), np.repeat(found.landmarks[:1], 2, 0))
+    frame = torch.from_numpy(portrait).permute(2, 0, 1)
+    always = Faces(FacesOptions(score=0.0))
+    always.load(CPU, torch.float32)
+    judged = always._judged(frame, both)
+    np.testing.assert_array_equal(judged.boxes[0], found.boxes[0])
+    assert judged.scores[0] > 0.6
+    assert judged.scores[1] < 0.2
 
 
 def test_of_overlapping_boxes_the_best_stays():

@@ -14,7 +14,7 @@ from affectkit_mini.detector import Faces
 from affectkit_mini.single_shot import FaceFinder, cells
 from affectkit_mini.trainings import detection, sentence_features
 from affectkit_mini.trainings.canvases import NO_FACE, Canvases, cut, goals
-from affectkit_mini.trainings.detection_loss import loss
+from affectkit_mini.trainings.detection_loss import loss, of_judge
 from affectkit_mini.trainings.faces import FaceTraining
 from affectkit_mini.trainings.language import SceneTraining, TextTraining, distribution
 from affectkit_mini.trainings.sentence_features import Sentences
@@ -148,6 +148,31 @@ def test_the_loss_of_faces_is_least_where_they_are() -> None:
         wrong = right.clone()
         wrong[..., part] = -wrong[..., part] if change == 0 else wrong[..., part] + change
         assert loss(wrong, goal, wanted, (128, 128)) > loss(right, goal, wanted, (128, 128)) + 0.05
+
+
+def test_the_judge_of_faces_learns_from_what_the_network_finds() -> None:
+    """Two boxes are found, one is a face: the loss is that of a judge who says so, whatever the pictures' zoom."""
+    faces = np.array([[40, 40, 88, 100, 52, 60, 76, 60, 64, 74, 54, 86, 74, 86]], np.float32)
+    goal, wanted = (torch.from_numpy(part)[None] for part in goals(faces, np.zeros((0, 4)), 128, 128))
+    centres, strides = cells(128, 128)
+    answers = torch.zeros(1, len(centres), 15)
+    answers[..., 0], answers[..., 1:3] = -9, 1000  # what the others find is beside the picture
+    hit = int(torch.nonzero(goal[0] == 1)[0])
+    far = int((centres - torch.tensor([116.0, 12.0])).norm(dim=1).argmin())
+    answers[0, [hit, far], 0], answers[0, far, 1:3] = 5.0, 0.0
+    answers[0, hit, 1:3] = ((wanted[0, hit, :2] + wanted[0, hit, 2:4]) / 2 - centres[hit]) / strides[hit]
+    answers[0, hit, 3:5] = ((wanted[0, hit, 2:4] - wanted[0, hit, :2]) / strides[hit]).log()
+
+    for zoom in (1, 2):
+        large = torch.zeros(1, 128 * zoom, 128 * zoom, 3, dtype=torch.uint8)
+        large[:, 40 * zoom : 100 * zoom, 40 * zoom : 88 * zoom] = 255
+
+        def bright(views: torch.Tensor) -> torch.Tensor:
+            return 20 * (views[:, :, 20:28, 20:28].mean((1, 2, 3)) > 0.5).float()[:, None] - 10
+
+        assert of_judge(bright, answers, goal, wanted, (128, 128), large) < 0.01
+        assert of_judge(lambda views: -bright(views), answers, goal, wanted, (128, 128), large) > 5
+        assert of_judge(bright, answers, torch.full_like(goal, -1), torch.zeros_like(wanted), (128, 128), large) == 0  # all is doubtful
 
 
 def test_voices_are_measured_by_those_who_did_not_hear_them(shared_data: Path) -> None:

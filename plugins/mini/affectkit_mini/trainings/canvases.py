@@ -20,6 +20,7 @@ Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 RANGES = {8: (9, 40), 16: (28, 88), 32: (64, 400)}  # pixels: sides of the faces that the cells of a stride answer for
 SIZES = ((160, 160), (96, 160), (160, 96), (192, 192), (256, 256))  # height and width of the pictures of a batch
 SIZE_SHARES = (0.46, 0.2, 0.14, 0.12, 0.08)
+ZOOMED, ZOOMED_SIDE = 0.4, 192  # share of the batches, up to that size, of which the closer look sees more pixels than the network
 SEEN, UNSEEN = 0.55, 0.1  # shares of its box in the picture: a face; nothing; between them, doubtful
 TINY = 10.0  # pixels: smaller faces are doubtful
 CENTRE, EDGE, SPREAD = 0.16, 0.22, 0.2  # distance from a face's centre, in its sides: of a hit; of what gives a box; of the falling weight
@@ -41,13 +42,21 @@ class Canvases:
         self.shares = _shares(pictures)
 
     def batch(self, rows: np.ndarray, turn: Turn) -> Mapping[str, np.ndarray]:
-        """One made picture for each of ``rows`` of the pictures: ``shown`` (B, H, W, 3) uint8, and ``goal`` (B, N) and ``wanted`` (B, N, 14) of :func:`goals`."""
+        """One made picture for each of ``rows`` of the pictures.
+
+        Returns:
+            ``shown`` (B, H, W, 3) uint8, ``large`` likewise, the same or with twice as many pixels a side, and ``goal`` (B, N) and
+            ``wanted`` (B, N, 14) of :func:`goals`.
+        """
         random = turn.numpy()
         height, width = SIZES[random.choice(len(SIZES), p=SIZE_SHARES)]
-        samples = [self.sample(random, self.pictures[row], height, width) for row in rows]
-        aims = [goals(faces, doubtful, height, width) for _, faces, doubtful in samples]
+        zoom = 2 if random.random() < ZOOMED and max(height, width) <= ZOOMED_SIDE else 1
+        samples = [self.sample(random, self.pictures[row], zoom * height, zoom * width) for row in rows]
+        aims = [goals(*cut(faces / zoom, doubtful / zoom, height, width), height, width) for _, faces, doubtful in samples]
+        large = np.stack([image for image, *_ in samples])
         return {
-            "shown": np.stack([image for image, *_ in samples]),
+            "shown": np.stack([cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in large]),
+            "large": large,
             "goal": np.stack([goal for goal, _ in aims]),
             "wanted": np.stack([wanted for _, wanted in aims]),
         }

@@ -101,10 +101,13 @@ class DetectionTraining(Training):
         return found
 
     def loss(self, network: torch.nn.Module, batch: Mapping[str, torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
-        """Of the score of every cell, and of box and points of those that a face is at."""
-        from affectkit_mini.trainings.detection_loss import loss
+        """Of the score of every cell, of box and points of those that a face is at, and of the closer look at what is found."""
+        from affectkit_mini.trainings.detection_loss import loss, of_judge
 
-        return loss(network(shown_to(batch["shown"])).float(), batch["goal"], batch["wanted"], tuple(batch["shown"].shape[1:3]))
+        size = tuple(batch["shown"].shape[1:3])
+        answers = network(shown_to(batch["shown"])).float()
+        first = loss(answers, batch["goal"], batch["wanted"], size)
+        return first + of_judge(network.judge, answers.detach(), batch["goal"], batch["wanted"], size, batch["large"])
 
     def figures(self, network: torch.nn.Module, part: Part, logits: torch.Tensor, settings: Mapping[str, Any]) -> Mapping[str, float]:
         """Recall, that of the largest face, and false boxes per frame, of clips, pictures and composites."""
@@ -131,8 +134,9 @@ class DetectionTraining(Training):
         return About(
             title="mini/faces: where the faces of a frame are",
             what="A convolutional network without anchors that gives a score, a box and five points (eyes, nose, corners of the mouth) for every cell of three "
-            "grids, at strides 8, 16 and 32. A frame is searched in two or three sizes, many frames at a time. It learned from the answers of YuNet, so what YuNet does "
-            "not see it was not taught. The metrics under `Measured on validation` say only whether a small picture has a face in it; the further figures "
+            "grids, at strides 8, 16 and 32, and a small classifier that looks once more at each box that was found, with all the pixels of the frame; "
+            "the first look counts twice. A frame is searched in two sizes. It learned from the answers of YuNet, so what YuNet does not see it was "
+            "not taught. The metrics under `Measured on validation` say only whether a small picture has a face in it; the further figures "
             "are those of the detector: the truth is YuNet's, recall is over faces that it gives at least 0.7 and that are more than 40 pixels high or wide, at "
             "IoU 0.5, and a false box meets no face at IoU 0.3, not even one that YuNet gives only 0.5. Composites are faces pasted into scenes; pasted faces that "
             f"YuNet overlooks may be found. At a score of {FacesOptions.score} and frames of at most {FacesOptions.max_side} pixels.",
@@ -140,7 +144,7 @@ class DetectionTraining(Training):
             f"{FER2013}, pasted into them, all labelled by YuNet (Wu, Peng and Yu 2023; its weights are Apache-2.0). The pictures come from openly licensed "
             "repositories; the people in them are not covered by those licences",
             licence="Apache-2.0 (weights); FER2013 is for research use",
-            limits="No better than its teacher, which itself misses some faces and sees some that are none. Few persons and scenes were trained on. Faces below about 12 "
+            limits="No better than its teacher, which itself misses some faces and sees some that are none. Few persons and scenes were trained on. Faces below 15 "
             "pixels of the searched frame are not found, nor are heads from behind or upside down; faces from the side, behind hands or masks, and in poor light "
             "are found less often. The validation part chose the score, so the figures are a little too good. A box says nothing about who somebody is.",
             commercial=False,

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from affectkit_mini.single_shot import cells, decode
+from affectkit.detections import iou
+from affectkit_mini.detector import distinct, scaled
+from affectkit_mini.single_shot import cells, closer, decode
+
+LOOKED_AT, CELLS = 4, 24  # boxes of a picture that are judged; cells with the highest scores among which they are
+OVERLAP = 0.4  # IoU of two boxes of which one is judged
+FACE, NONE = 0.5, 0.35  # IoU with a face: from which on a box is one, below which it is none
 
 
 def loss(answers: Tensor, goal: Tensor, wanted: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -44,3 +50,37 @@ def of_boxes(boxes: Tensor, truth: Tensor) -> Tensor:
     around = torch.maximum(boxes[:, 2:], truth[:, 2:]) - torch.minimum(boxes[:, :2], truth[:, :2])
     apart = (boxes[:, :2] + boxes[:, 2:] - truth[:, :2] - truth[:, 2:]).square().sum(1) / 4 / around.square().sum(1)
     return 1 - shared / (sides.prod(1) + wanted.prod(1) - shared) + apart + ((sides - wanted) / around).square().sum(1)
+
+
+def of_judge(judge: nn.Module, answers: Tensor, goal: Tensor, wanted: Tensor, size: tuple[int, ...], large: Tensor) -> Tensor:
+    """The loss of the closer look at what the network finds now: it learns to tell faces from what looks like them at first.
+
+    Args:
+        judge: of the network.
+        answers: as in :func:`loss`, without gradients.
+        goal: as in :func:`loss`.
+        wanted: as in :func:`loss`.
+        size: as in :func:`loss`.
+        large: (B, H, W, 3) uint8, the pictures with all their pixels.
+    """
+    centres, strides = cells(*size[:2])
+    zoom, views, truth = large.shape[1] / size[0], [], []
+    pictures = (
+        large.permute(0, 3, 1, 2) if large.device.type == "cpu" else large.permute(0, 3, 1, 2).float()
+    )  # only there does torch shrink bytes
+    for picture, said, aim, boxes in zip(pictures, answers.cpu(), goal.cpu(), wanted[..., :4].cpu(), strict=True):
+        best = said[:, 0].topk(CELLS)[1]
+        found = decode(said[best], centres[best], strides[best])[0]
+        middle = (found[:, :2] + found[:, 2:]) / 2
+        inside = ((middle > 0) & (middle < torch.tensor(size[1::-1]))).all(1)
+        best, found = best[inside], found[inside]
+        kept = distinct(found.numpy(), OVERLAP)[:LOOKED_AT]
+        overlap = torch.from_numpy(iou(found[kept].numpy(), boxes[boxes[:, 2] > boxes[:, 0]].numpy()).max(1, initial=0.0))
+        sure = (overlap >= FACE) | ((overlap < NONE) & (aim[best[kept]] >= 0))
+        views.append(closer(picture, found[kept][sure] * zoom))
+        truth.append((overlap[sure] >= FACE).float().to(large.device))
+    of_face = torch.cat(truth)
+    if not len(of_face):
+        return answers.new_zeros(())
+    logits = judge(scaled(torch.cat(views).float()).contiguous(memory_format=torch.channels_last))[:, 0]
+    return functional.binary_cross_entropy_with_logits(logits.float(), of_face)
