@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CELL = 32  # pixels: both sides of what the network sees are multiples of its coarsest cell
 BATCH = 16  # frames of one size that are searched at a time
-CACHED = 2  # on a processor: of more, what lies between two layers leaves its cache, and is given back to the system each time
+CACHED = 4  # on a processor: of more, what lies between two layers leaves its cache, and is given back to the system each time
 AGAIN = 200  # longer side in pixels from which on a picture is searched at a quarter of its size as well: the network knows no larger faces
 TINY = 15.0  # pixels of what the network sees: most of the smaller boxes are no faces
 CANDIDATES = 300  # boxes of a picture that go into non-maximum suppression, those with the highest scores
