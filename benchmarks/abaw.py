@@ -12,15 +12,13 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from common import guarded
+from common import affectkit, guarded
 
 from affectkit.decoding import read_frames, read_sound
 from affectkit.media import open_media
@@ -113,14 +111,6 @@ def make_corpus(clips: Path, folder: Path, counts: dict[str, int]) -> None:
 
 def _over_and_over(pictures: Sequence[np.ndarray]):
     return lambda seconds: pictures[round(seconds * FPS) % len(pictures)]
-
-
-def affectkit(*arguments: str | Path) -> str:
-    """What the program prints; stops where it fails."""
-    done = subprocess.run([sys.executable, "-m", "affectkit", *map(str, arguments)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"affectkit {' '.join(map(str, arguments))} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return done.stdout
 
 
 if __name__ == "__main__":

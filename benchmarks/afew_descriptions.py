@@ -18,8 +18,6 @@ import argparse
 import csv
 import json
 import pickle
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from common import guarded, table
+from common import affectkit, guarded, table
 
 from affectkit.builtin.fusing import Fit, Rows, choose, fit, folds
 from affectkit.builtin.simplex import score_rows
@@ -476,14 +474,6 @@ def embedded(train: Texts, test: Texts, path: Path, size: int = 64) -> tuple[np.
     prototypes = fit_prototypes(torch.from_numpy(vectors[: len(train)]), labels)
     save_pfsa(path, prototypes, f"given/{TOGETHER}:features", {"source": "words of the descriptions of AFEW train"})
     return vectors[len(train) :], path
-
-
-def affectkit(*arguments: str | Path) -> str:
-    """What the program prints; stops where it fails."""
-    done = subprocess.run([sys.executable, "-m", "affectkit", *map(str, arguments)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"affectkit {' '.join(map(str, arguments))} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return done.stdout
 
 
 if __name__ == "__main__":

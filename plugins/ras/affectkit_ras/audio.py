@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from affectkit.api import BASIC8, Audio, Checkpoint, CheckpointError, Clip, Input, Modality, Needs, Output
-from affectkit_ras.face_dynamic import HEAD, read_head
+from affectkit.api import BASIC8, Audio, Checkpoint, CheckpointError, Clip, Input, Needs, Output
+from affectkit_ras.headed import HEAD, Headed, read_head
 from affectkit_ras.speech import KIND, RATE
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import torch
 
     from affectkit_ras.audio_network import UncertaintyHead
-    from affectkit_ras.voice_frames import VoiceReader
 
 PUBLISHED = 4 * RATE  # samples that the authors cut or filled every sound to
 SHORTEST = RATE // 10  # samples; WavLM makes four frames of them
@@ -49,7 +48,7 @@ class AudioOptions:
     padding: Literal["own", "published"] = "own"
 
 
-class AudioEmotion(Modality):
+class AudioEmotion(Headed):
     """Emotions of a voice (modality A of Team RAS, 9th ABAW): WavLM on the waveform as it is, attention within thirds, a mean and a variance per class.
 
     The authors' head is not published. Rows are the softmax of the means at the temperature 1.5, or at that of the file. Embedding ``voice``:
@@ -58,23 +57,14 @@ class AudioEmotion(Modality):
     """
 
     name = "audio"
-    labels = BASIC8
-    unit = "window"
     Options = AudioOptions
     checkpoints: ClassVar[Mapping[str, Checkpoint]] = {"backbone": BACKBONE}
 
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)
         self.needs = Needs(audio=Audio(rate=RATE), inputs=(Input(KIND),) if self.options.speech else ())
-        self._frames: VoiceReader | None = None
         self._head: UncertaintyHead | None = None
         self._temperature = 1.0
-
-    def used_checkpoints(self) -> Mapping[str, Checkpoint]:
-        """The backbone, and the head, which nobody publishes."""
-        given = self.options.head
-        made = Checkpoint("audio.safetensors", source="affectkit train ras/audio")
-        return {**super().used_checkpoints(), HEAD: Checkpoint(given, licence="as given by the user") if given else made}
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Loads the backbone and the head; forward passes in lower precision run under autocast.
@@ -86,14 +76,10 @@ class AudioEmotion(Modality):
         from affectkit_ras.audio_network import TEMPERATURE, UncertaintyHead
 
         self.load_backbone(device)
-        path = checkpoints.resolve(self.used_checkpoints()[HEAD], owner=self.id, tag=HEAD, option=HEAD)
+        path = self.resolved(HEAD)
         tensors, settings = read_head(path, self.id)
         tuned = {name.removeprefix("encoder."): value for name, value in tensors.items() if name.startswith("encoder.")}
-        fingerprint = settings.get("backbone", self.frames.fingerprint)
-        if fingerprint != self.frames.fingerprint:
-            raise CheckpointError(
-                f"{self.id}: {path} was made with another backbone ({fingerprint}, found {self.frames.fingerprint}); give that one"
-            )
+        self.check_backbone(settings, self.frames.fingerprint, path)
         head = UncertaintyHead(self.frames.size, len(BASIC8))
         checkpoints.load_strict(head, {name: value for name, value in tensors.items() if not name.startswith("encoder.")}, path)
         self.frames.tune(tuned, path)
@@ -102,22 +88,9 @@ class AudioEmotion(Modality):
 
     def load_backbone(self, device: torch.device) -> None:
         """Loads what reads the sound, which is all that a training of the head needs."""
-        from affectkit import checkpoints
         from affectkit_ras.voice_frames import VoiceReader
 
-        folder = checkpoints.resolve(self.used_checkpoints()["backbone"], owner=self.id, tag="backbone", option="backbone")
-        self._frames = VoiceReader(folder, self.id, device)
-
-    @property
-    def frames(self) -> VoiceReader:
-        """What reads the sound.
-
-        Raises:
-            CheckpointError: before it is loaded.
-        """
-        if self._frames is None:
-            raise CheckpointError(f"{self.id} is asked before its weights are loaded")
-        return self._frames
+        self._frames = VoiceReader(self.resolved("backbone"), self.id, device)
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """A narrow WavLM in the format of transformers, or a head over it."""

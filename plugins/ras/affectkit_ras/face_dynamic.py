@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from affectkit.api import BASIC8, Checkpoint, CheckpointError, Clip, ConfigError, Input, Modality, Needs, Output
+from affectkit.api import BASIC8, Checkpoint, CheckpointError, Clip, ConfigError, Input, Needs, Output
+from affectkit_ras.headed import HEAD, Headed, read_head
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
 
-    from affectkit_ras.face_frames import FrameReader
     from affectkit_ras.sequence_network import VideoFormer, VideoMamba
 
 SIDE = 224  # pixels of a crop
 LONGEST = 20  # crops of a window
 DIGEST = 16  # bytes that tell one crop from another
-HEAD = "head"
 BACKBONE = Checkpoint(
     uri="hf:openai/clip-vit-base-patch32@3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
     licence="MIT",
@@ -57,7 +56,7 @@ class FaceDynamicOptions:
             raise ConfigError(f"least must be from 1 to {LONGEST}, found {self.least}")
 
 
-class FaceDynamic(Modality):
+class FaceDynamic(Headed):
     """Emotions of a face over a window (modality FD of Team RAS, 9th ABAW): CLIP ViT-B/32 reads up to 20 crops, and a state space or transformer their order.
 
     The authors cut the box of their detector and let CLIP's processor take the square in its middle; here the crop is a square around
@@ -66,23 +65,14 @@ class FaceDynamic(Modality):
     """
 
     name = "face_dynamic"
-    labels = BASIC8
     needs = Needs(inputs=(Input("faces", count=LONGEST, size=SIDE),))
-    unit = "window"
     Options = FaceDynamicOptions
     checkpoints: ClassVar[Mapping[str, Checkpoint]] = {"backbone": BACKBONE}
 
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)
-        self._frames: FrameReader | None = None
         self._head: VideoMamba | VideoFormer | None = None
         self._temperature = 1.0
-
-    def used_checkpoints(self) -> Mapping[str, Checkpoint]:
-        """The backbone, and the classifier, which nobody publishes."""
-        given = self.options.head
-        made = Checkpoint("face_dynamic.safetensors", source="affectkit train ras/face_dynamic")
-        return {**super().used_checkpoints(), HEAD: Checkpoint(given, licence="as given by the user") if given else made}
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Loads the backbone and the classifier; forward passes in lower precision run under autocast.
@@ -94,7 +84,7 @@ class FaceDynamic(Modality):
         from affectkit_ras.sequence_network import network_of
 
         self.load_backbone(device)
-        path = checkpoints.resolve(self.used_checkpoints()[HEAD], owner=self.id, tag=HEAD, option=HEAD)
+        path = self.resolved(HEAD)
         tensors, settings = read_head(path, self.id)
         head = network_of(tensors, settings)
         checkpoints.load_strict(head, tensors, path)
@@ -103,32 +93,15 @@ class FaceDynamic(Modality):
             raise CheckpointError(
                 f"{self.id}: {path} reads embeddings of {wanted} numbers, and the backbone gives {found}; give the backbone it was made with"
             )
-        fingerprint = settings.get("backbone", self.frames.fingerprint)
-        if fingerprint != self.frames.fingerprint:
-            raise CheckpointError(
-                f"{self.id}: {path} was made with another backbone ({fingerprint}, found {self.frames.fingerprint}); give that one"
-            )
+        self.check_backbone(settings, self.frames.fingerprint, path)
         self._temperature = float(settings.get("temperature", 1.0))
         self._head = head.eval().requires_grad_(False).to(device)
 
     def load_backbone(self, device: torch.device) -> None:
         """Loads what reads the crops, which is all that a training of the classifier needs."""
-        from affectkit import checkpoints
         from affectkit_ras.face_frames import FrameReader
 
-        folder = checkpoints.resolve(self.used_checkpoints()["backbone"], owner=self.id, tag="backbone", option="backbone")
-        self._frames = FrameReader(folder, self.id, device, BACKBONE)
-
-    @property
-    def frames(self) -> FrameReader:
-        """What reads the crops.
-
-        Raises:
-            CheckpointError: before it is loaded.
-        """
-        if self._frames is None:
-            raise CheckpointError(f"{self.id} is asked before its weights are loaded")
-        return self._frames
+        self._frames = FrameReader(self.resolved("backbone"), self.id, device, BACKBONE)
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """A narrow CLIP in the format of transformers, or a classifier over it."""
@@ -179,24 +152,3 @@ class FaceDynamic(Modality):
             embeddings={"motion": motion.float()},
             quality={"faces": mask.sum(1).float(), "side": batch["side"]},
         )
-
-
-def read_head(path: Path, owner: str) -> tuple[dict[str, torch.Tensor], Mapping[str, Any]]:
-    """The tensors of a head over a backbone, and the settings in its header; none where a file has no header, as those of the authors.
-
-    Args:
-        path: safetensors or ``.pt``.
-        owner: id of the component, for messages.
-
-    Raises:
-        CheckpointError: where it cannot be read, or gives its labels in another order than ``basic8``.
-    """
-    from affectkit import checkpoints
-
-    tensors = {name: tensor.float() for name, tensor in checkpoints.load_tensors(path).items()}
-    header = checkpoints.metadata(path) if path.suffix == ".safetensors" else {}
-    settings = json.loads(header.get("settings", "{}"))
-    labels = list(settings.get("labels", BASIC8.labels))
-    if labels != list(BASIC8.labels):
-        raise CheckpointError(f"{owner}: {path} gives the labels {labels}, expected {list(BASIC8.labels)}")
-    return tensors, settings

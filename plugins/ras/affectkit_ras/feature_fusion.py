@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from affectkit.api import BASIC8, CheckpointError, ConfigError, Fusion, Output, PluginError, Sources
-from affectkit_ras.face_dynamic import read_head
+from affectkit_ras.headed import read_head
 
 if TYPE_CHECKING:
     import torch
