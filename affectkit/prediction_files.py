@@ -106,7 +106,8 @@ def read_media(path: Path) -> dict[str, tuple[int, float]]:
         UsageError: where it is absent or no such table.
     """
     found = {}
-    for number, row in enumerate(_table(path)[1], start=2):
+    _, rows, first = _table(path)
+    for number, row in enumerate(rows, start=first):
         try:
             frames, fps = int(row["frames"]), float(row["fps"])
             if frames < 1 or not fps > 0:
@@ -224,9 +225,9 @@ def _numbers(value: Any, key: str) -> np.ndarray:
 
 
 def _of_table(path: Path, named: str, reading: Reading) -> Iterator[tuple[str, Row]]:
-    header, rows = _table(path)
+    header, rows, first = _table(path)
     columns = _columns(path, header, named)
-    spans = list(_spans(path, header, rows, reading))
+    spans = list(_spans(path, header, rows, first, reading))
     problems: list[AffectKitError] = []
     for source, (labels, places, logits) in columns.items():
         numbers = np.full((len(rows), len(labels)), np.nan)
@@ -236,7 +237,7 @@ def _of_table(path: Path, named: str, reading: Reading) -> Iterator[tuple[str, R
                 try:
                     numbers[number] = [float(cell) for cell in cells]
                 except ValueError:
-                    problems.append(UsageError(f"{path}, line {number + 2}: {source} has a cell that is no number, in {cells}"))
+                    problems.append(UsageError(f"{path}, line {first + number}: {source} has a cell that is no number, in {cells}"))
             if len(problems) == SHOWN:
                 raise_all(problems)
         numbers[(numbers == 0).all(axis=1)] = np.nan  # AVCER writes zeros where it has seen no face yet
@@ -287,12 +288,14 @@ def _columns(path: Path, header: Sequence[str], named: str) -> dict[str, tuple[L
     return out
 
 
-def _spans(path: Path, header: Sequence[str], rows: Sequence[Mapping[str, str]], reading: Reading) -> Iterator[tuple[str, float, float]]:
-    """What each row is about: medium, start and end."""
+def _spans(
+    path: Path, header: Sequence[str], rows: Sequence[Mapping[str, str]], first: int, reading: Reading
+) -> Iterator[tuple[str, float, float]]:
+    """What each row is about: medium, start and end; the first row is in line ``first``."""
     column = next((name for name in NAMES if name in header), None)
     video = re.sub(r"^(static__|dynamic__)", "", path.stem)
     for number, row in enumerate(rows):
-        where = f"{path}, line {number + 2}"
+        where = f"{path}, line {first + number}"
         try:
             if "frames" in header:  # AVCER's sound: 000012.jpg is the frame after twelve others
                 yield _of_frame(video if column is None else row[column], int(row["frames"].partition(".")[0]) + 1, reading)
@@ -351,16 +354,16 @@ def _source_of(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)
 
 
-def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Header and rows of a CSV or TSV.
+def _table(path: Path) -> tuple[list[str], list[dict[str, str]], int]:
+    """Header and rows of a CSV or TSV, and the line of the first row.
 
     Raises:
         UsageError: where it is absent, no text, or empty.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
-        while lines and lines[0].startswith("#"):  # comments before the header
-            del lines[0]
+        above = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))  # comments before the header
+        del lines[:above]
         reader = csv.DictReader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
         rows = list(reader)
         header = [name for name in reader.fieldnames or [] if name]
@@ -372,9 +375,9 @@ def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
     if not rows:
         raise UsageError(f"{path} has no rows")
-    if short := next((n for n, row in enumerate(rows, start=2) if None in row or None in row.values()), None):
+    if short := next((n for n, row in enumerate(rows, start=above + 2) if None in row or None in row.values()), None):
         raise UsageError(f"{path}, line {short}: it has more or fewer cells than the header")
-    return header, rows
+    return header, rows, above + 2
 
 
 def order_of(name: str) -> LabelSet:

@@ -121,6 +121,11 @@ class About:
     commercial: bool | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
+    def record(self, name: str, command: str) -> dict[str, Any]:
+        """How the record of what was made begins, where it is no network: the name of its file, what this says, and how to make it again."""
+        said = {key: getattr(self, key) for key in ("title", "what", "data", "licence", "limits")}
+        return {"name": name, **said, "command": command}
+
 
 @dataclass(frozen=True)
 class Trained:

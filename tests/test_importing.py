@@ -225,6 +225,7 @@ class TestTables:
             ("a,b\n1,2\n", "has no columns for all of neutral, anger"),
             (f"video_name,{','.join(E8)}\na,1\n", "line 2: it has more or fewer cells than the header"),
             (f"video_name,{','.join(E8)}\na,x,0,0,0,0,0,0,0\n", "line 2: .* has a cell that is no number"),
+            (f"# made by hand\nvideo_name,{','.join(E8)}\na,x,0,0,0,0,0,0,0\n", "line 3: .* has a cell that is no number"),
             (f"video_name,{','.join(E8)}\na,2,0,0,0,0,0,0,0\n", "these are no probabilities, their sum is from 2 to 2"),
             (f"video_name,start,end,{','.join(E8)}\na,3,2,1,0,0,0,0,0,0,0\n", "line 2: start, end and frame must be numbers"),
             (f"video_name,start,end,{','.join(E8)}\na,0,4,1,0,0,0,0,0,0,0\na,0,4,0,1,0,0,0,0,0,0\n", None),

@@ -96,13 +96,7 @@ class FusionTraining(MHPFTraining):
         files, fits = [], {}
         about = self.about()
         record: dict[str, Any] = {
-            "name": name,
-            "title": about.title,
-            "what": about.what,
-            "data": about.data,
-            "licence": about.licence,
-            "limits": about.limits,
-            "command": command,
+            **about.record(name, command),
             "sources": list(rows.sources),
             "label_set": BASIC8.name,
             "labels": list(labels),

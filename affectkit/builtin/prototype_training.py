@@ -71,13 +71,7 @@ class PrototypeTraining(EmbeddingTraining):
         recall = {label: float(right[truth == column].mean()) for column, label in enumerate(EMOTIONS)}
         about = self.about()
         record = {
-            "name": name,
-            "title": about.title,
-            "what": about.what,
-            "data": about.data,
-            "licence": about.licence,
-            "limits": about.limits,
-            "command": command,
+            **about.record(name, command),
             "embedding": self.options.embedding,
             "rows": len(rows),
             "groups": len(np.unique(groups)),
