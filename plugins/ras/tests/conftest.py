@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -44,3 +46,14 @@ def predict(component: Modality, *clips: Clip) -> Output:
 def words_clip(text: str, kind: str = "transcript", valid: bool = True) -> Clip:
     """A clip with words, or with a description."""
     return Clip(MEDIA, WINDOW, inputs={kind: Evidence(kind, {"text": text, "words": ()}, valid=valid)})
+
+
+@pytest.fixture(scope="session")
+def golden(goldens: Path) -> ModuleType:
+    """The loader that lies beside the goldens."""
+    spec = importlib.util.spec_from_file_location("affectkit_goldens", goldens / "golden.py")
+    if spec is None or spec.loader is None:
+        pytest.skip(f"there is no loader in {goldens}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

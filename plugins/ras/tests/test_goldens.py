@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -24,17 +23,6 @@ FUSIONS = {
     "ras_feature_fusion_v3": FusionV3,
     "ras_feature_fusion_v4": FusionV4,
 }
-
-
-@pytest.fixture(scope="module")
-def golden(goldens: Path) -> ModuleType:
-    """The loader that lies beside the goldens."""
-    spec = importlib.util.spec_from_file_location("affectkit_goldens", goldens / "golden.py")
-    if spec is None or spec.loader is None:
-        pytest.skip(f"there is no loader in {goldens}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -48,16 +47,6 @@ def loaded(path: Path, **options: object) -> LabelMatch:
 def clip(count: int, seed: int = 0, height: int = 48, width: int = 64) -> Clip:
     frames = np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
     return Clip(MEDIA, WINDOW, frames=frames, frame_times=np.arange(count) / 5)
-
-
-@pytest.fixture(scope="module")
-def golden(goldens: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("affectkit_goldens", goldens / "golden.py")
-    if spec is None or spec.loader is None:
-        pytest.skip(f"there is no loader in {goldens}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class TestLabelMatch(ModalityContract):
