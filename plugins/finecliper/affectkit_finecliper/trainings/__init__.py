@@ -1,0 +1,1 @@
+"""How the tuned part of FineCLIPER is made."""
