@@ -1,0 +1,244 @@
+"""The lists of DFEW, FERV39k, MAFW and AffectNet: which files they are, and what a line of them means.
+
+Each data set is read in the form of its authors and in that of S4D, which writes numbers where they write words, and other numbers. The name of a
+file tells its form, and what is in it must agree: no score shows that an order of labels was taken for another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from affectkit.cells import Cells, read_text, shown
+from affectkit.errors import ConfigError, LabelError, UsageError
+from affectkit.labels import LabelSet
+
+MODES = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a list: the clip as it is named there, and the column of its label."""
+
+    id: str
+    label: int
+
+
+Parse = Callable[[Path, LabelSet], tuple[list[Row], list[str]]]
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form of the lists of a data set.
+
+    Attributes:
+        pattern: path of a list with ``{mode}`` (train, test) and ``{fold}``, as :meth:`pathlib.Path.glob` takes it.
+        parse: from a file and the label set to its rows and notes.
+    """
+
+    pattern: str
+    parse: Parse
+
+    def find(self, data: Path, fold: str) -> dict[str, Path]:
+        """The lists of this form that are in a folder, or one folder below it, by mode.
+
+        Raises:
+            UsageError: where there are several of one mode.
+        """
+        found: dict[str, Path] = {}
+        for mode in MODES:
+            pattern = self.pattern.format(mode=mode, fold=fold)
+            paths = sorted({*data.glob(pattern), *data.glob(f"*/{pattern}")})
+            if len(paths) > 1:
+                raise UsageError(
+                    f"{data} has several lists {pattern}: {shown([str(path) for path in paths])}; give the folder of one of them"
+                )
+            if paths:
+                found[mode] = paths[0]
+        return found
+
+
+def read_lists(
+    forms: Sequence[Form], data: Path, fold: str, labels: LabelSet, *, both: bool = True
+) -> tuple[dict[str, list[Row]], list[str]]:
+    """The rows of both lists of a fold, by mode, in the first form that is there; and notes about them.
+
+    Args:
+        forms: in which they may be, the one that is preferred first.
+        data: the folder of the data set.
+        fold: name of the fold.
+        labels: what the labels count in.
+        both: whether both lists must be there, or one does.
+
+    Raises:
+        UsageError: where they are not; the message says what they are called.
+        ConfigError: for what is wrong in one of them, with file and line.
+    """
+    found = [form.find(data, fold) for form in forms]
+    chosen = next((i for i, files in enumerate(found) if len(files) == len(MODES)), None)
+    if chosen is None and not both:
+        chosen = next((i for i, files in enumerate(found) if files), None)
+    if chosen is None:
+        names = "\n  or ".join(" and ".join(form.pattern.format(mode=mode, fold=fold) for mode in MODES) for form in forms)
+        there = [str(path) for files in found for path in files.values()]
+        only = f" (there is only {shown(there)})" if there else ""
+        raise UsageError(f"{data} has no lists of fold {fold}{only}. Looked there, and one folder further down, for {names}")
+    rows: dict[str, list[Row]] = {mode: [] for mode in MODES}
+    notes: list[str] = []
+    for mode in MODES:
+        if mode in found[chosen]:
+            rows[mode], said = forms[chosen].parse(found[chosen][mode], labels)
+            notes += said
+        else:
+            notes.append(f"there is no list of items to {'learn from' if mode == 'train' else 'test on'}")
+    return rows, notes
+
+
+# forms
+
+
+def _table(path: Path, *columns: str) -> Cells:
+    """A list with a header, of which the first column is a clip and the second a label."""
+    text = read_text(path)
+    if tuple(cell.lower() for cell in text.header[:2]) != columns:
+        raise ConfigError(f"{path}, line 1: expected the columns {', '.join(columns)}, found {shown(text.header)}")
+    text.fail({i: f"expected {' and '.join(columns)}, found {shown(row)}" for i, row in enumerate(text.rows) if len(row) < 2})
+    return text
+
+
+def _words(path: Path) -> Cells:
+    """A list without a header: a clip, a space, and its label; more may follow."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not text in UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    rows = {number: line.split() for number, line in enumerate(lines, 1) if line.strip()}
+    if not rows:
+        raise ConfigError(f"{path} has nothing in it")
+    text = Cells(path, [], list(rows.values()), list(rows))
+    text.fail({i: f"expected a clip and its label, found {shown(row)}" for i, row in enumerate(text.rows) if len(row) < 2})
+    return text
+
+
+def _numbers(text: Cells, first: int, last: int, hint: str = "") -> list[int]:
+    """The second column as whole numbers from ``first`` to ``last``."""
+    wrong: dict[int, str] = {}
+    found = []
+    for i, row in enumerate(text.rows):
+        cell = row[1].strip()
+        found.append(int(cell) if cell.isascii() and cell.isdigit() else -1)
+        if not first <= found[-1] <= last:
+            wrong[i] = f"the label must be a number from {first} to {last}, found {cell!r}{hint}"
+    text.fail(wrong)
+    return found
+
+
+def _named(text: Cells, labels: LabelSet) -> list[int]:
+    """The second column as words of the label set."""
+    wrong: dict[int, str] = {}
+    found = []
+    for i, row in enumerate(text.rows):
+        try:
+            found.append(labels.index(row[1]))
+        except LabelError as error:
+            wrong[i] = str(error)
+    text.fail(wrong)
+    return found
+
+
+def _rows(text: Cells, labels: Sequence[int], name: Callable[[str], str] = str) -> list[Row]:
+    return [Row(name(row[0].strip()), label) for row, label in zip(text.rows, labels, strict=True)]
+
+
+def _five_digits(name: str) -> str:
+    """Clips of DFEW and MAFW have numbers of five digits, which spreadsheets cut.
+
+    >>> _five_digits("17"), _five_digits("00017.mp4")
+    ('00017', '00017')
+    """
+    stem = name.removesuffix(".mp4")
+    return stem.zfill(5) if stem.isascii() and stem.isdigit() else stem
+
+
+def _dfew_from_0(path: Path, labels: LabelSet) -> tuple[list[Row], list[str]]:
+    text = _table(path, "video_name", "label")
+    hint = "; lists of this name count from 0, the official ones, set_1.csv to set_5.csv, from 1"
+    return _rows(text, _numbers(text, 0, len(labels) - 1, hint), _five_digits), []
+
+
+def _dfew_official(path: Path, labels: LabelSet) -> tuple[list[Row], list[str]]:
+    text = _table(path, "video_name", "label")
+    numbers = _numbers(text, 0, len(labels))
+    if 0 in numbers and len(labels) not in numbers:
+        raise ConfigError(
+            f"{path} has labels from 0 to {max(numbers)}; lists of this name count from 1, with 0 for no single label. "
+            f"If these count from 0, call them {'train' if 'train' in path.parent.name else 'test'}_{path.name}"
+        )
+    rows = _rows(text, [number - 1 for number in numbers], _five_digits)
+    none = numbers.count(0)
+    return [row for row in rows if row.label >= 0], [f"{none} clips of {path.name} have no single label and are left out"] if none else []
+
+
+def _ferv_numbers(path: Path, labels: LabelSet) -> tuple[list[Row], list[str]]:
+    text = _table(path, "path", "id")
+    return _ferv(text, _numbers(text, 0, len(labels) - 1), labels), []
+
+
+def _ferv_words(path: Path, labels: LabelSet) -> tuple[list[Row], list[str]]:
+    text = _words(path)
+    return _ferv(text, _named(text, labels), labels), []
+
+
+def _ferv(text: Cells, found: Sequence[int], labels: LabelSet) -> list[Row]:
+    """Rows of FERV39k, whose paths are SCENE/EMOTION/NUMBER: the label must be that of the path."""
+    wrong: dict[int, str] = {}
+    for i, row in enumerate(text.rows):
+        parts = PurePosixPath(row[0].strip()).parts
+        try:
+            said = labels.index(parts[1]) if len(parts) == 3 else None
+        except LabelError:
+            said = None
+        if said is None:
+            wrong[i] = f"{row[0]!r} is not SCENE/EMOTION/NUMBER with one of {', '.join(labels.labels)}"
+        elif said != found[i]:
+            wrong[i] = f"{row[0]!r} has the label {row[1]!r}, which is {labels.labels[found[i]]} here: is the list in another order?"
+    text.fail(wrong)
+    return _rows(text, found)
+
+
+def _mafw_numbers(path: Path, labels: LabelSet) -> tuple[list[Row], list[str]]:
+    text = _table(path, "video_name", "labels")
+    return _rows(text, _numbers(text, 0, len(labels) - 1), _five_digits), []
+
+
+def _mafw_words(path: Path, labels: LabelSet) -> tuple[list[Row], list[str]]:
+    text = _words(path)
+    return _rows(text, _named(text, labels), _five_digits), []
+
+
+def _affectnet(path: Path, labels: LabelSet) -> tuple[list[Row], list[str]]:
+    text = _words(path)
+    return _rows(text, _numbers(text, 0, len(labels) - 1)), []
+
+
+FORMS: Mapping[str, tuple[Form, ...]] = {
+    "dfew": (
+        Form("{mode}(single-labeled)/{mode}_set_{fold}.csv", _dfew_from_0),
+        Form("{mode}(single-labeled)/set_{fold}.csv", _dfew_official),
+        Form("{mode}_single-labeled/set_{fold}.csv", _dfew_official),
+    ),
+    "ferv39k": (
+        Form("Annotation/{mode}.csv", _ferv_numbers),
+        Form("All_scenes/{mode}_All.csv", _ferv_words),
+    ),
+    "mafw": (
+        Form("anno/single/no_caption/set_{fold}/{mode}.csv", _mafw_numbers),
+        Form("single/no_caption/set_{fold}/{mode}.txt", _mafw_words),
+        Form("label/no_caption/set_{fold}/{mode}.txt", _mafw_words),
+    ),
+    "affectnet7": (Form("{mode}_affectnet7*.txt", _affectnet),),
+}
+"""The forms of each data set that has lists; the first of which both lists are there is read."""
