@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from affectkit.challenges import Asked, Problem, Submitter
+from affectkit.clip_training import ClipOptions, ClipTraining
 from affectkit.components import (
     Audio,
     Checkpoint,
@@ -38,6 +39,8 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "Clip",
+    "ClipOptions",
+    "ClipTraining",
     "Component",
     "ConfigError",
     "Evidence",

@@ -188,7 +188,7 @@ class _Course(Hook):
         torch.manual_seed(int(np.random.SeedSequence([self.plan.seed, runner.iter, dist.get_rank()]).generate_state(1)[0]))
         share = self.plan.schedule.share(runner.iter / (len(self.order) * self.plan.epochs))
         for group in runner.optim_wrapper.optimizer.param_groups:
-            group["lr"] = self.plan.optimiser.rate * share
+            group["lr"] = self.plan.optimiser.rate * share * group.get("scale", 1.0)
 
     @torch.no_grad()
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:

@@ -246,7 +246,10 @@ class Training(Component):
         return (losses * said).sum() / said.sum().clamp_min(1)
 
     def parameters(self, network: torch.nn.Module, decay: float) -> list[dict[str, Any]]:
-        """Groups of parameters for the optimiser: biases, norms and other vectors are not pulled to zero."""
+        """Groups of parameters for the optimiser: biases, norms and other vectors are not pulled to zero.
+
+        A group may have a ``"scale"``: the learning rate of its parameters as a multiple of the schedule's.
+        """
         learned = [value for value in network.parameters() if value.requires_grad]
         return [
             {"params": [value for value in learned if value.ndim > 1], "weight_decay": decay},

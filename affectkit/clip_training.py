@@ -1,0 +1,287 @@
+"""Trainings on the clips of a data set: what the face, body or scene networks of plugins derive theirs from. B is batch, T frames, S size in pixels, C classes.
+
+:class:`ClipTraining` owns the lists and their division, the reading of frames, what is random about them, and the batches. A plugin says::
+
+    class MyOptions(ClipOptions):                 # a frozen dataclass, with further options and other defaults
+        size: int = 160
+        depth: int = 12
+
+    class MyTraining(ClipTraining):
+        name = "face_dynamic"
+        Options = MyOptions
+
+        def network(self): return MyNetwork(classes=len(self.labels), depth=self.options.depth)
+        def predict(self, network, batch): return network(batch["frames"])      # (B, T, 3, S, S) float32 in [0, 1] -> logits (B, C)
+        def about(self): return About(...)
+
+and overrides, where the usual does not do: :meth:`~ClipTraining.sample` (which frames), :meth:`~ClipTraining.augmentation`,
+:meth:`~ClipTraining.maps` (pictures beside the frames), :meth:`~ClipTraining.extra` (tensors of a batch that are no pictures),
+:meth:`~ClipTraining.scales` (learning rates by parameter), ``loss``.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from affectkit.clip_augmentation import MASK, Augmentation, Mixing, augment, check_maps, plain
+from affectkit.clip_reading import Cache, ClipReader
+from affectkit.clip_sampling import segments, spread
+from affectkit.datasets.items import Fold, Item
+from affectkit.errors import UsageError
+from affectkit.trainings import Part, Training, Turn
+
+if TYPE_CHECKING:
+    import torch
+
+FRAMES = "frames"
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """Options of every training on clips; a plugin's own derive from them and may have other defaults.
+
+    Attributes:
+        dataset: name of the data set, as ``--dataset`` takes it.
+        fold: of it, as ``--fold`` takes it; ``None`` for the only one.
+        clips: folder of the clips where it is not found below the data.
+        held: share of the training list, by groups, that is kept for validation; the test list is never read.
+        split: seed of that division; the same for all trainings that are compared.
+        frames: T.
+        size: S, of what the network sees.
+        read_size: size at which frames are read and kept, before they are cropped; ``None`` for ``size``.
+        augment: how clips are changed in training.
+        mix: how clips of a batch are mixed in training.
+        cache: how much of what was decoded is kept.
+    """
+
+    dataset: str = "csv"
+    fold: str | int | None = None
+    clips: Path | None = None
+    held: float = 0.1
+    split: int = 0
+    frames: int = 16
+    size: int = 112
+    read_size: int | None = None
+    augment: Augmentation = field(default_factory=Augmentation)
+    mix: Mixing = field(default_factory=Mixing)
+    cache: Cache = field(default_factory=Cache)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held < 1 or self.frames < 1 or self.size < 1:
+            raise UsageError(f"held must be between 0 and 1, frames and size at least 1; found {self.held}, {self.frames} and {self.size}")
+
+
+class ClipTraining(Training):
+    """A training on the clips of a data set. The label set is the data set's, and known after :meth:`parts`.
+
+    A batch has ``"frames"`` (B, T, 3, S, S) float32 RGB in [0, 1], not standardised; ``"truth"``, (B,) int64 columns, or (B, C) float32
+    distributions in a training that mixes or smooths; each of :meth:`maps`; and each of :meth:`extra`. Where :meth:`sample` gives several views,
+    (V, T), frames and maps are (B, V, T, 3, S, S).
+
+    Attributes:
+        labels: of the data set.
+        fold: what :meth:`read` gave, once :meth:`parts` was called.
+    """
+
+    Options: ClassVar[type] = ClipOptions
+    fold: Fold
+
+    @abstractmethod
+    def network(self) -> torch.nn.Module:
+        """As in :class:`~affectkit.trainings.Training`; ``self.labels`` is there when this is called by ``affectkit train``."""
+
+    def read(self, data: Path) -> Fold:
+        """The clips. Override it where they do not come from a data set that affectkit knows.
+
+        Args:
+            data: the folder that the recipe or ``--data`` names.
+        """
+        from affectkit import datasets
+
+        return datasets.read(self.options.dataset, data, self.options.fold)
+
+    def sample(self, count: int, random: np.random.Generator | None) -> np.ndarray:
+        """Which frames of a clip are seen: (T,) int64, or (V, T) for several views; the same shape for all clips.
+
+        Unless overridden: in training a random frame of each of T equal pieces, else the middle one.
+
+        Args:
+            count: frames of the clip.
+            random: where random numbers come from in training; ``None`` where the network is measured and nothing may be random.
+        """
+        if random is None:
+            return spread(count, self.options.frames)
+        return segments(count, self.options.frames, random)
+
+    def augmentation(self) -> torch.nn.Module:
+        """The transform of ``torchvision.transforms.v2`` for the clips of a training: frames come to it as ``tv_tensors.Video`` (T, 3, S, S) uint8,
+        maps as ``tv_tensors.Mask``; one call is one clip (or one view of it). What comes out has sides of ``options.size`` pixels, uint8 or float in [0, 1]."""
+        transform: torch.nn.Module = self.options.augment.transform(self.options.size)
+        return transform
+
+    def maps(self, item: Item, positions: np.ndarray) -> Mapping[str, np.ndarray | None]:
+        """Pictures that go beside the frames, by name: (\\*positions.shape, S', S', 3) uint8, or ``None`` where this clip has none.
+
+        They are cropped and mirrored as the frames are. A batch has each as floats in [0, 1] of the shape of ``"frames"``, zero where a clip has
+        none, and ``NAME_mask`` (B,) bool. All clips must name the same maps.
+
+        Args:
+            item: the clip.
+            positions: what :meth:`sample` gave, int64.
+        """
+        return {}
+
+    def extra(self, items: Sequence[Item], turn: Turn | None) -> Mapping[str, Any]:
+        """Further tensors or arrays of a batch, each with B rows; for instance of the descriptions ``item.text``. They are not mixed.
+
+        Args:
+            items: the clips of the batch, in order.
+            turn: of the step, ``None`` where the network is measured.
+        """
+        return {}
+
+    def scales(self, network: torch.nn.Module) -> Mapping[str, float]:
+        """The learning rate of parameters as a multiple of the schedule's, by their names; 1 for those that are not named."""
+        return {}
+
+    def parts(self, data: Path) -> Mapping[str, Part]:
+        """The training list of the fold, of which a share of the groups, chosen by ``split`` and class by class, is for validation."""
+        fold = self.read(data)
+        self.fold, self.labels = fold, fold.labels
+        held = held_out(fold.train, self.options.held, self.options.split)
+        sides = {"train": np.flatnonzero(~held), "validation": np.flatnonzero(held)}
+        return {name: self._part([fold.train[row] for row in rows], name) for name, rows in sides.items()}
+
+    def loss(self, network: torch.nn.Module, batch: Mapping[str, torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy with the label or, in a training that mixes or smooths, with the distribution of labels."""
+        return super().loss(network, batch, weights)
+
+    def parameters(self, network: torch.nn.Module, decay: float) -> list[dict[str, Any]]:
+        """Groups of parameters by :meth:`scales`; biases, norms and other vectors are not pulled to zero."""
+        scales = self.scales(network)
+        groups: dict[tuple[float, bool], list[Any]] = {}
+        for name, value in network.named_parameters():
+            if value.requires_grad:
+                groups.setdefault((float(scales.get(name, 1.0)), value.ndim > 1), []).append(value)
+        return [{"params": found, "scale": scale, "weight_decay": decay if pulled else 0.0} for (scale, pulled), found in groups.items()]
+
+    @cached_property
+    def reader(self) -> ClipReader:
+        """Reads the frames."""
+        return ClipReader(self.options.cache)
+
+    @cached_property
+    def _transform(self) -> torch.nn.Module:
+        return self.augmentation()
+
+    def _part(self, items: Sequence[Item], name: str) -> Part:
+        truth = np.array([item.label for item in items], dtype=np.int64)
+        groups = np.array([item.group for item in items])
+        about = f"{self.fold.dataset} fold {self.fold.name}, training list" + (", kept for validation" if name == "validation" else "")
+        return Part(truth, groups, ClipBatches(self, items), about=about)
+
+
+@dataclass(frozen=True)
+class ClipBatches:
+    """Batches of clips.
+
+    Attributes:
+        training: says how.
+        items: the rows.
+    """
+
+    training: ClipTraining
+    items: Sequence[Item]
+
+    def __call__(self, rows: np.ndarray, turn: Turn | None) -> Mapping[str, Any]:
+        """A batch, as :class:`ClipTraining` describes it."""
+        import torch
+
+        options, chosen = self.training.options, [self.items[row] for row in rows]
+        random = None if turn is None else turn.numpy()
+        pictures: dict[str, list[torch.Tensor | None]] = {}
+        for item in chosen:
+            for name, values in self._clip(item, random).items():
+                pictures.setdefault(name, []).append(values)
+        empty = torch.zeros_like(next(clip for clip in pictures[FRAMES] if clip is not None))
+        found: dict[str, Any] = {}
+        for name, clips in pictures.items():
+            if name != FRAMES:
+                found[name + MASK] = torch.tensor([clip is not None for clip in clips])
+            found[name] = torch.stack([empty if clip is None else clip for clip in clips])
+        if random is not None and options.mix.soft:
+            truth = np.array([item.label for item in chosen], dtype=np.int64)
+            mixed, found["truth"] = options.mix.apply({name: found[name] for name in pictures}, truth, len(self.training.labels), random)
+            found |= mixed
+        return found | dict(self.training.extra(chosen, turn))
+
+    def _clip(self, item: Item, random: np.random.Generator | None) -> dict[str, torch.Tensor | None]:
+        """Frames and maps of one clip, (..., T, 3, S, S) float32 in [0, 1]."""
+        import torch
+
+        training, options = self.training, self.training.options
+        frames = training.reader.open(item, options.read_size or options.size)
+        positions = np.asarray(training.sample(len(frames), random))
+        taken = frames.take(positions)
+        maps = dict(training.maps(item, positions))
+        there = {name: values for name, values in maps.items() if values is not None}
+        done: dict[str, torch.Tensor | None] = dict.fromkeys(maps)
+        if random is None:
+            done |= {name: plain(values, options.size) for name, values in {FRAMES: taken, **there}.items()}
+        else:
+            check_maps(options.augment, there)
+            views = [
+                self._view(taken[view], {name: values[view] for name, values in there.items()}, random)
+                for view in np.ndindex(taken.shape[:-4])
+            ]
+            done |= {
+                name: torch.stack([view[name] for view in views]).reshape(*taken.shape[:-4], *views[0][name].shape) for name in views[0]
+            }
+        return {name: None if values is None else _unit(values) for name, values in done.items()}
+
+    def _view(self, frames: np.ndarray, maps: Mapping[str, np.ndarray], random: np.random.Generator) -> dict[str, torch.Tensor]:
+        changed, moved = augment(self.training._transform, frames, maps, int(random.integers(2**63)))
+        return {FRAMES: changed, **moved}
+
+
+def held_out(items: Sequence[Item], share: float, seed: int) -> np.ndarray:
+    """Which clips are kept for validation, (N,) bool: a share of the groups, class by class, the same for the same seed.
+
+    A group belongs to the class that most of its clips have. Each class with two groups at least has some on both sides.
+
+    Args:
+        items: N clips.
+        share: of the groups, between 0 and 1.
+        seed: of the choice.
+
+    Raises:
+        UsageError: where there are too few groups.
+    """
+    groups = np.array([item.group for item in items])
+    names, of_item = np.unique(groups, return_inverse=True)
+    labels = np.array([item.label for item in items], dtype=np.int64)
+    counts = np.zeros((len(names), labels.max(initial=0) + 1), dtype=np.int64)
+    np.add.at(counts, (of_item, labels), 1)
+    kind = counts.argmax(1)
+    random = np.random.default_rng(seed)
+    held = np.zeros(len(names), dtype=bool)
+    for label in np.unique(kind):
+        those = random.permutation(np.flatnonzero(kind == label))
+        held[those[: min(max(round(share * len(those)), 1), len(those) - 1)]] = True
+    if held.sum() < 2:
+        raise UsageError(
+            f"{len(names)} groups of clips are too few to keep a part for validation and calibration; there must be some of each class"
+        )
+    found: np.ndarray = held[of_item]
+    return found
+
+
+def _unit(values: torch.Tensor) -> torch.Tensor:
+    return values if values.is_floating_point() else values.float() / 255
