@@ -78,6 +78,10 @@ class Audio:
 class Input:
     """One kind of evidence that a provider makes, delivered as ``Clip.inputs[kind]``.
 
+    Of a kind made from faces, the numbers say which crops its provider sees: ``Input("landmarks", count=16, size=224, margin=0.2)`` beside
+    ``Input("faces", count=16, size=224, margin=0.2)`` gives the landmarks of these crops, in their pixels. Where neither ``count`` nor ``fps`` is
+    given, how many there are is the provider's choice; where ``size`` is not, their size and margin are.
+
     Attributes:
         kind: ``"faces"``, ``"transcript"``, ``"description"``, ``"landmarks"``, or a kind of a third party.
         count: crops per window, for ``"faces"`` and kinds made from faces.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from affectkit.components import Frames, Input, Modality, Provider, Sampling, Scope
+from affectkit.components import Frames, Input, Modality, Needs, Provider, Sampling, Scope
 from affectkit.config import FACES_FPS, Recipe, Windows
 from affectkit.errors import AffectKitError, ConfigError, PluginError, raise_all
 from affectkit.media import Media, Span
@@ -68,6 +70,8 @@ class Plan:
         frame_kinds: kinds that are made from single frames, by providers of scope ``"frame"``.
         media_kinds: kinds that are made once per medium.
         window_kinds: kinds that are made per window or per subject and window, each after those that it needs.
+        window_inputs: what is asked for of these kinds, each after what it is made from. A kind that is made from faces is made once for each way in which
+            its crops are asked for, any other once.
         locks: a lock per provider, held during each call, so that providers need not be thread-safe.
 
     Raises:
@@ -94,9 +98,10 @@ class Plan:
         self.media_kinds = tuple(kind for kind in order if scopes[kind] == "media")
         self.window_kinds = tuple(kind for kind in order if scopes[kind] in ("window", "face") and self.providers[kind])
         self.bound = self._bound(order, scopes)
+        self.window_inputs = self._window_inputs()
         self.locks = {provider.id: threading.Lock() for kind in order for provider in self.providers[kind]}
         cut = [m.needs for m in self.modalities.values() if m.unit != "media"]
-        cut += [provider.needs for kind in self.window_kinds for provider in self.providers[kind]]
+        cut += [self.needs_of(provider, item) for item in self.window_inputs for provider in self.providers[item.kind]]
         self.face_inputs = tuple(dict.fromkeys(item for needs in cut for item in needs.inputs if item.kind == "faces"))
         self.frame_needs = tuple(dict.fromkeys(needs.frames for needs in cut if needs.frames is not None))
         self.rates = tuple(dict.fromkeys(needs.audio.rate for needs in cut if needs.audio is not None))
@@ -147,6 +152,28 @@ class Plan:
         centre = (span.start + span.end) / 2
         return Span(centre - modality.context / 2, centre + modality.context / 2)
 
+    def as_made(self, item: Input) -> Input:
+        """An input without what makes no difference to it; equal ones are made once."""
+        if item.kind not in self.bound:
+            return Input(item.kind)
+        return item if item.size is not None else replace(item, margin=0.0)
+
+    def needs_of(self, provider: Provider, item: Input) -> Needs:
+        """What a provider needs to make ``item``: its own needs, with crops as ``item`` asks for them.
+
+        Where ``item`` says how many crops, or how large ones, this holds for the faces that the provider sees, and for kinds made from faces that it
+        reads; what ``item`` leaves open is as the provider has it.
+        """
+        changes: dict[str, Any] = {}
+        if item.count is not None or item.fps is not None:
+            changes |= {"count": item.count, "stride": item.stride, "fps": item.fps}
+        if item.size is not None:
+            changes |= {"size": item.size, "margin": item.margin}
+        if item.kind not in self.bound or not changes:
+            return provider.needs
+        inputs = (replace(inner, **changes) if inner.kind in self.bound else inner for inner in provider.needs.inputs)
+        return replace(provider.needs, inputs=tuple(inputs))
+
     def reach(self, span: Span) -> tuple[float, float]:
         """Time from which and up to which anything looks for a window, in seconds."""
         seen = [self.looked_at(m, span) for m in self.modalities.values() if m.unit == "window"]
@@ -166,6 +193,19 @@ class Plan:
         for name, frames in self.counted_frames.items():
             rates[name] = _rate(frames, media.duration or 1.0, media.fps)
         return rates
+
+    def _window_inputs(self) -> tuple[Input, ...]:
+        found: dict[Input, None] = {}
+
+        def visit(items: Sequence[Input]) -> None:
+            for item in (self.as_made(item) for item in items if item.kind in self.window_kinds):
+                for provider in self.providers[item.kind]:
+                    visit(self.needs_of(provider, item).inputs)
+                found[item] = None
+
+        for modality in self.modalities.values():
+            visit(modality.needs.inputs)
+        return tuple(found)
 
     def _bound(self, order: Sequence[str], scopes: Mapping[str, Scope]) -> frozenset[str]:
         bound = {"faces"} & set(order)

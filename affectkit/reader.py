@@ -29,7 +29,7 @@ FACE_CHUNK = 16  # sampled frames that a detector sees in one call, at most
 CHUNK_BYTES = 64 * 2**20  # of full frames that wait for a detector: sixteen at 1280 x 720 are 42 MiB, at 3840 x 2160 the third reaches it
 
 
-Made = Mapping[tuple[str, int, int], Evidence]  # (kind, window index, track) to what a window- or face-scoped provider found
+Made = Mapping[tuple[Input, int, int], Evidence]  # (input, window index, track) to what a window- or face-scoped provider found
 
 
 class Reader:
@@ -315,10 +315,10 @@ class Reader:
     def _cut(self, batch: Sequence[tuple[int, Span]]) -> Iterator[Window]:
         subjects = {index: self._subjects(span) for index, span in batch}
         tracks = {index: tuple(subject.track for subject in found) for index, found in subjects.items()}
-        made: dict[tuple[str, int, int], Evidence] = {}
-        for kind in self.plan.window_kinds:
+        made: dict[tuple[Input, int, int], Evidence] = {}
+        for item in self.plan.window_inputs:
             made |= self._provide(
-                kind, [(span, track, index) for index, span in batch for track in self._tracks(kind, tracks[index])], made
+                item, [(span, track, index) for index, span in batch for track in self._tracks(item.kind, tracks[index])], made
             )
         for index, span in batch:
             requests, self._outbox = self._outbox, []
@@ -335,10 +335,10 @@ class Reader:
                     reasons[name] = self._missing(modality, seen, track, index, made)
             yield Window(index, span, subjects[index], tuple(requests), {k: v for k, v in reasons.items() if v})
 
-    def _provide(self, kind: str, keys: Sequence[tuple[Span, int, int]], made: Made) -> Made:
+    def _provide(self, item: Input, keys: Sequence[tuple[Span, int, int]], made: Made) -> Made:
         """What window- or face-scoped providers find for each span, track and window index."""
-        found = self._call_in_turn(kind, len(keys), lambda provider, i: self._clip(provider.needs, *keys[i], made))
-        return {(kind, index, track): evidence for (_, track, index), evidence in zip(keys, found, strict=True)}
+        found = self._call_in_turn(item.kind, len(keys), lambda p, i: self._clip(self.plan.needs_of(p, item), *keys[i], made))
+        return {(item, index, track): evidence for (_, track, index), evidence in zip(keys, found, strict=True)}
 
     def _last_window(self, whole: Span) -> Window:
         """After the grid, index -1: what the media units see of the whole medium."""
@@ -412,7 +412,8 @@ class Reader:
             return Evidence(kind, {"items": tuple(e for _, e in within)}, times=np.array([t for t, _ in within]))
         if kind in self._spoken:
             return words_within(self._spoken[kind], span)
-        return made.get((kind, index, track)) or made.get((kind, index, -1)) or Evidence.none(kind, self._reason(kind))
+        item = self.plan.as_made(item)
+        return made.get((item, index, track)) or made.get((item, index, -1)) or Evidence.none(kind, self._reason(kind))
 
     def _missing(self, modality: Modality, span: Span, track: int, index: int, made: Made) -> str:
         """What a modality lacks in this window, in a few words; empty where it has everything."""
