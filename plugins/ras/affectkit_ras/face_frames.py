@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from affectkit.api import Checkpoint
+from affectkit.fingerprints import fingerprint
 from affectkit_ras import pretrained
 
 KEPT = 4096  # crops whose embedding is kept; eight megabytes
@@ -38,7 +39,7 @@ class FrameReader:
 
         model = pretrained.load(CLIPVisionModelWithProjection, folder, owner, unused=TEXT_TOWER)
         self.size = int(model.config.projection_dim)
-        self.fingerprint = pretrained.fingerprint(model)
+        self.fingerprint = fingerprint(model)
         self._side = int(model.config.image_size)
         self._model = model.to(device)
         path = folder / "preprocessor_config.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     import torch
 
 SHOWN = 5  # keys of one kind named in a message
-SAMPLED = 64  # numbers of each parameter that a fingerprint looks at
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
 POSITIONS = r"(^|\.)position_ids$"  # 0, 1, 2, ...: a buffer that older versions of transformers kept
 
@@ -101,15 +99,6 @@ def check_vocabulary(folder: Path, owner: str) -> None:
     """
     if not any((folder / name).is_file() for name in VOCABULARIES):
         raise CheckpointError(f"{owner}: {folder} has no tokenizer ({', '.join(VOCABULARIES)}); fetch it again")
-
-
-def fingerprint(module: torch.nn.Module) -> str:
-    """Sixteen hexadecimal digits that tell one set of parameters from another, however it is stored: names, shapes and some numbers of each."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.named_parameters()):
-        digest.update(f"{name} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().flatten()[:SAMPLED].float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 @contextmanager

@@ -200,7 +200,7 @@ class TextModality(Modality):
             CheckpointError: where one of them is absent, damaged, of another kind or with other labels.
         """
         from affectkit import checkpoints
-        from affectkit_ras import pretrained
+        from affectkit.fingerprints import fingerprint
         from affectkit_ras.text_network import ENCODERS, Head
 
         folder = self._resolve(self.options.encoder)
@@ -216,7 +216,7 @@ class TextModality(Modality):
             labels = label_set(encoder.labels, folder, self.id)
             self._columns = [[canonical(name) for name in encoder.labels].index(label) for label in labels.labels]
         else:
-            if head.fingerprint != (found := pretrained.fingerprint(encoder)) or head.width != encoder.width:
+            if head.fingerprint != (found := fingerprint(encoder)) or head.width != encoder.width:
                 raise CheckpointError(
                     f"{self.id}: {path} was made over another {head.encoder} than {folder} ({head.fingerprint}, found {found})"
                 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from affectkit import checkpoints
 from affectkit.api import BASIC7
+from affectkit.fingerprints import fingerprint
 from affectkit_ras import pretrained
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def write_head(path: Path, options: TextOptions, owner: str) -> Path:
     settings = {
         "labels": BASIC7.labels,
         "encoder": options.encoder,
-        "fingerprint": pretrained.fingerprint(encoder),
+        "fingerprint": fingerprint(encoder),
         "width": encoder.width,
         "hidden": 0,
         "max_length": encoder.limit,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from affectkit.api import CheckpointError
+from affectkit.fingerprints import fingerprint
 from affectkit_ras import pretrained
 
 TINY = 32  # numbers of a frame of the random one
@@ -42,7 +43,7 @@ class VoiceReader:
         self._owner = owner
         self._model = pretrained.load(WavLMModel, folder, owner, unused=HEADS)
         self.size = int(self._model.config.hidden_size)
-        self.fingerprint = pretrained.fingerprint(self._model)
+        self.fingerprint = fingerprint(self._model)
         self._model.to(device)
 
     def __call__(self, sounds: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from affectkit_ras.transcripts import cleaned, count_words, without_stutter
 
 from affectkit.api import BASIC7, BASIC8, CheckpointError, ConfigError, Evidence, Word
 from affectkit.batching import collate
+from affectkit.fingerprints import fingerprint
 
 from .conftest import predict, words_clip
 
@@ -260,7 +261,7 @@ def test_the_published_form_is_read(encoder: str, folders, tmp_path):
     kept |= {"roberta.pooler.dense.bias": torch.zeros(tiny_text.WIDTH)} if encoder == "distilroberta" else {}
     torch.save(tensors | kept, folder / "pytorch_model.bin")
     made, expected = (ENCODERS[encoder](each, 64, "ras/text") for each in (folder, folders[encoder]))
-    assert pretrained.fingerprint(made) == pretrained.fingerprint(expected)
+    assert fingerprint(made) == fingerprint(expected)
 
 
 def test_objects_in_a_file_of_weights_are_never_made(folders, tmp_path):

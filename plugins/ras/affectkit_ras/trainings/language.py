@@ -130,14 +130,14 @@ class _HeadTraining(Training):
     def _load(self) -> Encoder:
         """The encoder, with nothing learning yet."""
         from affectkit import checkpoints
-        from affectkit_ras import pretrained
+        from affectkit.fingerprints import fingerprint
         from affectkit_ras.text_network import ENCODERS
 
         tag = self.options.encoder
         given = getattr(self.options, tag)
         known = CHECKPOINTS[tag] if given is None else Checkpoint(given, licence="as given by the user")
         encoder = ENCODERS[tag](checkpoints.resolve(known, owner=self.owner, tag=tag), self.options.max_length, self.id)
-        self._fingerprint = pretrained.fingerprint(encoder)
+        self._fingerprint = fingerprint(encoder)
         if (count := len(encoder.layers())) < self.options.fine_tune:
             raise UsageError(f"options.fine_tune: {tag} has {count} layers, found {self.options.fine_tune}")
         return encoder
