@@ -41,7 +41,7 @@ def views(count: int, frames: int = FRAMES) -> np.ndarray:
     return np.minimum(starts[:, None] + np.arange(frames), count - 1)
 
 
-def test_frames(count: int, stride: int, frames: int = FRAMES) -> np.ndarray:
+def measured_frames(count: int, stride: int, frames: int = FRAMES) -> np.ndarray:
     """Where S4D is measured: :func:`views` of every ``stride``-th frame of a clip of ``count`` frames, (V, frames) int64."""
     sampled = np.arange(0, count, stride)
     return sampled[views(len(sampled), frames)]

@@ -1,0 +1,219 @@
+"""``s4d/face_dynamic``: emotions of a face over a window, by S4D."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from affectkit.api import Checkpoint, CheckpointError, Clip, ConfigError, Input, LabelSet, Modality, Needs, Output
+from affectkit.errors import did_you_mean
+from affectkit.labels import DFEW7, KNOWN
+from affectkit_s4d.views import FRAMES, STRIDES, stride_of, views
+
+if TYPE_CHECKING:
+    import torch
+
+    from affectkit_s4d.files import Stored
+    from affectkit_s4d.model import S4D
+
+SIDE = 160  # pixels of a crop
+RATE = 25.0  # frames per second that strides are counted in
+MARGIN = 0.2  # of the longer side of the box, on each side: the data sets' crops show the whole head
+TINY = {"side": 32, "frames": 16, "patch": 16, "width": 32, "depth": 3, "heads": 2, "hidden": 64, "first": 1, "experts": 4, "adapter": 8}
+"""Sizes of random weights."""
+
+MADE = Checkpoint("s4d_face_dynamic.safetensors", source="affectkit train s4d/face_dynamic")
+PRETRAINED = Checkpoint(
+    uri="hf:cyinen/S4D/vit_base_voxceleb2+affectnet_100.pt",
+    licence="unknown",
+    source="Chen et al. (2025), S4D (UniLearn), arXiv 2409.06154; pre-trained on VoxCeleb2 and AffectNet, which are for research",
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    commercial=False,
+)
+
+
+@dataclass(frozen=True)
+class FaceDynamicOptions:
+    """Options of s4d/face_dynamic.
+
+    Attributes:
+        checkpoint: file of a fine-tuned network: what ``affectkit train s4d/face_dynamic`` writes, or the authors' ``.pth`` or ``.pt``.
+        labels: label set of its classes, for instance ``dfew7``, ``ferv39k7`` or ``mafw11``; ``None`` where the file says so.
+        stride: frames, of 25 per second, from one picture to the next; ``None`` takes that of the training.
+        least: crops that a window must hold; a still says nothing about a motion.
+        released_behaviour: does as the authors' code: the router is noisy, so no two calls say the same, and an expert drops tokens when it is
+            sent many, so what is said of a clip depends on the others of its batch.
+    """
+
+    checkpoint: str = "default"
+    labels: str | None = None
+    stride: int | None = None
+    least: int = 2
+    released_behaviour: bool = False
+
+    def __post_init__(self) -> None:
+        if self.labels is not None and self.labels not in KNOWN:
+            raise ConfigError(f"labels: there is no label set {self.labels!r}. {did_you_mean(self.labels, KNOWN)}")
+        for name, least in (("stride", 1), ("least", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name} must be at least {least}, found {value}")
+
+
+class FaceDynamic(Modality):
+    """Emotions of a face over a window: S4D (UniLearn, arXiv 2409.06154), a ViT-B with mixture of adapter experts on 16 crops of 160 pixels.
+
+    A window is looked at in two views, its first and its last 16 pictures, every fourth of 25 per second (each of them, with weights for FERV39k); their probabilities
+    are averaged. Shorter windows are one view, with the last picture repeated. Label sets are those of the weights: ``dfew7``, ``ferv39k7``, ``mafw11`` or others.
+
+    Embedding ``motion``: 768 numbers, the mean over the views of what the head sees. Quality: ``faces``, the number of crops, and ``side`` of the face in
+    pixels of the frame.
+    """
+
+    name = "face_dynamic"
+    unit = "window"
+    Options = FaceDynamicOptions
+    checkpoints: ClassVar[Mapping[str, Checkpoint]] = {"default": MADE, "pretrained": PRETRAINED}
+
+    def __init__(self, options: Any = None) -> None:
+        super().__init__(options)
+        self._net: S4D | None = None
+        self._temperature = 1.0
+
+    @cached_property
+    def _said(self) -> tuple[LabelSet | None, int | None]:
+        """Label set and stride by the file, where it is here and says so."""
+        from affectkit import checkpoints
+        from affectkit_s4d.files import header, labels_of, read
+
+        if self.options.labels is not None and self.options.stride is not None:
+            return None, None
+        try:
+            path = checkpoints.local(next(iter(self.used_checkpoints().values())))
+            if path is None:
+                return None, None
+            if path.suffix != ".safetensors":
+                stored = read(path)
+                return stored.labels, stored.stride
+            settings = header(path)
+        except CheckpointError:  # load says what is wrong with it
+            return None, None
+        return labels_of(settings, {}), settings.get("stride")
+
+    @property
+    def labels(self) -> LabelSet:  # type: ignore[override]
+        """Those of the options, else those that the file names, else ``dfew7``; :meth:`load` refuses a file that names none."""
+        return KNOWN[self.options.labels] if self.options.labels else self._said[0] or DFEW7
+
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        """Crops at the stride of the training."""
+        stride = self.options.stride or self._said[1] or stride_of(self.labels.name)
+        return Needs(inputs=(Input("faces", fps=RATE / stride, size=SIDE, margin=MARGIN),))
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Loads a fine-tuned file.
+
+        Raises:
+            CheckpointError: where it is absent, damaged, pre-trained only, of another network, or of other classes.
+        """
+        from affectkit_s4d import files
+
+        path = self.weights()
+        stored = files.read(path)
+        net = files.fine_tuned(stored, self.id, released_behaviour=self.options.released_behaviour)
+        self._check_labels(stored, net.sizes.video)
+        self._temperature = float(stored.settings.get("temperature", 1.0))
+        self._net = net.to(device)
+
+    def _check_labels(self, stored: Stored, classes: int) -> None:
+        said = stored.labels
+        if self.options.labels is None and said is None:
+            fitting = ", ".join(name for name in STRIDES if len(KNOWN[name]) == classes) or "the name of a label set"
+            raise CheckpointError(
+                f"{self.id}: {stored.path} has {classes} classes and does not say which; "
+                f"give them with --set components.{self.id}.labels=NAME ({fitting})"
+            )
+        if len(self.labels) != classes:
+            raise CheckpointError(
+                f"{self.id}: {stored.path} has {classes} classes, and {self.labels.name} has {len(self.labels)}; give the label set of its training"
+            )
+        if said is not None and said.labels != self.labels.labels:
+            raise CheckpointError(
+                f"{self.id}: {stored.path} gives the labels {list(said.labels)}, and {self.labels.name} is {list(self.labels.labels)}; leave out labels"
+            )
+
+    def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
+        """A small fine-tuned network, or a small pre-trained one."""
+        from affectkit import checkpoints
+        from affectkit_s4d.model import S4D, Sizes
+        from affectkit_s4d.pretraining import MaskedAutoencoder
+
+        sizes = Sizes(**TINY)
+        if tag == "pretrained":
+            path = folder / "pretrained.safetensors"
+            network: torch.nn.Module = checkpoints.random_network(lambda: MaskedAutoencoder(sizes, width=16, depth=1, heads=2))
+            settings: dict[str, Any] = {"sizes": sizes.to_mapping()}
+        else:
+            path = folder / "face_dynamic.safetensors"
+            network = checkpoints.random_network(lambda: S4D(sizes))
+            settings = {"sizes": sizes.to_mapping(), "labels": DFEW7.labels, "label_set": DFEW7.name, "stride": 4, "temperature": 1.0}
+        checkpoints.save_tensors(path, network.state_dict(), {"settings": json.dumps(settings), "licence": checkpoints.RANDOM})
+        return path
+
+    def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:
+        """Its views (V, T, 160, 160, 3) uint8, V of 1 or 2."""
+        import torch
+
+        faces = clip.inputs.get("faces")
+        if faces is None or not faces.valid or len(faces.data["crops"]) < self.options.least:
+            return None
+        crops = np.asarray(faces.data["crops"])
+        boxes = faces.data.get("boxes")
+        side = crops.shape[1] if boxes is None else np.mean((np.asarray(boxes)[:, 2:] - np.asarray(boxes)[:, :2]).max(1))
+        frames = FRAMES if self._net is None else self._net.sizes.frames
+        return {
+            "views": torch.from_numpy(crops[views(len(crops), frames)]),
+            "faces": torch.tensor(float(len(crops))),
+            "side": torch.tensor(float(side)),
+        }
+
+    def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
+        """Averages the probabilities of the views.
+
+        Raises:
+            CheckpointError: before :meth:`load`.
+        """
+        from affectkit_s4d.model import clips_of
+
+        if self._net is None:
+            raise CheckpointError(f"{self.id} is asked before its weights are loaded")
+        shown, mask = batch["views"], batch["views_mask"]
+        seen = self._net(clips_of(shown[mask], self._net.sizes.side))
+        said = mean_of_views(seen.logits.float().softmax(1), mask)
+        return Output(
+            values={self.labels: tempered(said, self._temperature)},
+            embeddings={"motion": mean_of_views(seen.feature.float(), mask)},
+            quality={"faces": batch["faces"].float(), "side": batch["side"].float()},
+        )
+
+
+def mean_of_views(rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean per clip (B, D) of rows (N, D) of the views where ``mask`` (B, V) is true, in its order."""
+    clips = mask.nonzero()[:, 0]
+    total = rows.new_zeros(len(mask), rows.shape[1]).index_add_(0, clips, rows)
+    return total / mask.sum(1, keepdim=True).clamp_min(1)
+
+
+def tempered(probabilities: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Probabilities (B, C) as they were, or to the power ``1 / temperature`` and summed to 1 again."""
+    if temperature == 1.0:
+        return probabilities
+    return (probabilities.clamp_min(1e-12).log() / temperature).softmax(1)
