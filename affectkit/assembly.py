@@ -176,6 +176,21 @@ def plan_for(recipe: Recipe, registry: Registry, modalities: Mapping[str, Modali
     return Plan(recipe, modalities, providers, unavailable)
 
 
+def make_modality(name: str, options: Mapping[str, Any], registry: Registry) -> tuple[Modality, Mapping[str, Any]]:
+    """A modality on its own, with its options, and what ``run.json`` would say of it; its weights are found and not loaded.
+
+    Args:
+        name: its id.
+        options: its own, as under ``components`` of a recipe.
+        registry: the plugins.
+
+    Raises:
+        AffectKitError: for an id, options, packages or weights that are not as they must be.
+    """
+    make = _Maker(Recipe(modalities=(name,), components={name: options}), registry, None)
+    return cast(Modality, make(name, "modality")), make.record[name]
+
+
 class _Maker:
     """Makes components of a recipe with its options; packages and weights are checked.
 

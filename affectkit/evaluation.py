@@ -279,12 +279,13 @@ def answers(placed: Placed) -> tuple[list[Answers], dict[tuple[str, str], str]]:
     left_out: dict[tuple[str, str], str] = {}
     for reference, truth in placed.annotations.references.items():
         for source, sets in said.items():
-            own = max(sets, key=lambda labels: _shared(labels, reference))
-            if not _shared(own, reference):
-                left_out[reference.name, source] = _why_not(list(sets), reference)
+            own = max(sets, key=lambda labels: shared_labels(labels, reference))
+            if not shared_labels(own, reference):
+                left_out[reference.name, source] = why_not(list(sets), reference)
                 continue
             values = _read(placed, sets[own], own, seen)
-            found.append(_answers(placed, source, own, reference, truth, values))
+            truth_there = np.where((placed.videos < 0)[:, None], np.nan, truth)
+            found.append(side_by_side(source, own, reference, truth_there, values, placed.videos))
     if not found:
         theirs = "; ".join(f"{labels.name}: {', '.join(labels.labels)}" for labels in placed.annotations.references)
         ours = "; ".join(f"{s.name}: {', '.join(s.labels)}" for s in dict.fromkeys(s for sets in said.values() for s in sets)) or "nothing"
@@ -294,10 +295,17 @@ def answers(placed: Placed) -> tuple[list[Answers], dict[tuple[str, str], str]]:
     return found, left_out
 
 
-def _answers(placed: Placed, source: str, own: LabelSet, reference: LabelSet, truth: np.ndarray, values: np.ndarray) -> Answers:
-    """Truth and values in the same columns."""
-    videos = placed.videos
-    truth = np.where((videos < 0)[:, None], np.nan, truth)
+def side_by_side(source: str, own: LabelSet, reference: LabelSet, truth: np.ndarray, values: np.ndarray, videos: np.ndarray) -> Answers:
+    """What a source says and what is true, in the same columns.
+
+    Args:
+        source: component id.
+        own: its label set.
+        reference: the label set of what is true.
+        truth: (N, R) float64, NaN where nothing is known.
+        values: (N, C) float64 of ``own``, NaN where nothing is said.
+        videos: (N,) int64, one number per medium.
+    """
     if reference.kind != "categorical":
         return Answers(source, own, reference, reference.labels, truth, project(values, own, reference, "drop")[0], videos)
     ours = {canonical(label) for label in reference.labels}
@@ -376,13 +384,14 @@ def _times(annotations: Annotations, named: Sequence[Named | None], run: str | P
     return time, notes
 
 
-def _shared(labels: LabelSet, reference: LabelSet) -> int:
+def shared_labels(labels: LabelSet, reference: LabelSet) -> int:
     """How many labels of a reference a set can say; 0 where their kinds differ."""
     own = {canonical(label) for label in labels.labels}
     return sum(canonical(label) in own for label in reference.labels) if labels.kind == reference.kind else 0
 
 
-def _why_not(sets: Sequence[LabelSet], reference: LabelSet) -> str:
+def why_not(sets: Sequence[LabelSet], reference: LabelSet) -> str:
+    """Why none of a source's label sets can be scored against a reference."""
     kinds = sorted({labels.kind for labels in sets})
     names = " and ".join(labels.name for labels in sets)
     if reference.kind not in kinds:

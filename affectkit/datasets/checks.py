@@ -1,0 +1,103 @@
+"""What is wrong with a data set: other counts than its authors', items in the lists of two folds, clips that are not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Literal
+
+from affectkit.cells import SHOWN, shown
+from affectkit.datasets.catalogue import DATASETS
+from affectkit.datasets.items import Fold, Item
+from affectkit.probing import PICTURE_SUFFIXES
+
+Kind = Literal["counts", "shared", "missing"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: ``"counts"`` where a list has other numbers of clips than its authors', ``"shared"`` where two folds are tested on the same items,
+            ``"missing"`` where clips are not there.
+        text: what it is, without a full stop.
+    """
+
+    kind: Kind
+    text: str
+
+
+def check(folds: Sequence[Fold], *, train: bool = True) -> tuple[Problem, ...]:
+    """Everything that is wrong with folds of one data set; clips are looked for and not opened.
+
+    Args:
+        folds: as :func:`affectkit.datasets.read` gave them, which has refused lists that share items within a fold.
+        train: whether the clips to learn from must be there too.
+    """
+    found = [problem for fold in folds for problem in _counts(fold)]
+    for one, other in combinations(folds, 2):
+        both = sorted({item.id for item in one.test} & {item.id for item in other.test})
+        if both:
+            where = f"{one.dataset}: {len(both)} items are tested on in fold {one.name} and in fold {other.name}"
+            found.append(Problem("shared", f"{where}: {shown(both[:SHOWN])}"))
+    items = {item.id: item for fold in folds for item in (*(fold.train if train else ()), *fold.test)}
+    gone = missing(items.values())
+    if gone:
+        named = shown([f"{id} ({reason})" for id, reason in list(gone.items())[:SHOWN]])
+        more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
+        found.append(Problem("missing", f"{folds[0].dataset}: {len(gone)} of {len(items)} clips are not there: {named}{more}"))
+    return tuple(found)
+
+
+def missing(items: Iterable[Item]) -> Mapping[str, str]:
+    """The clips that are not there, by id, with the reason."""
+    known: dict[Path, str] = {}
+    found = {}
+    for item in items:
+        if item.path not in known:
+            known[item.path] = _reason(item.path)
+        if known[item.path]:
+            found[item.id] = known[item.path]
+    return found
+
+
+def _reason(path: Path) -> str:
+    if not path.exists():
+        return f"no {path}"
+    if path.is_dir():
+        with os.scandir(path) as entries:
+            if not any(Path(entry.name).suffix.lower() in PICTURE_SUFFIXES for entry in entries):
+                return f"no pictures in {path}"
+    return ""
+
+
+def _counts(fold: Fold) -> list[Problem]:
+    """Lists that differ from those of the authors in how many items of each class they have."""
+    dataset = DATASETS[fold.dataset]
+    found = []
+    for mode, items, known in (("train", fold.train, dataset.train), ("test", fold.test, dataset.test)):
+        expected = known.get(fold.name)
+        counts = class_counts(items, len(fold.labels))
+        if expected is None or counts == expected:
+            continue
+        where = f"{fold.dataset}, fold {fold.name}: the {mode} list has {len(items)} items, its authors' {sum(expected)}"
+        differ = [
+            f"{name} {count} instead of {wanted}"
+            for name, count, wanted in zip(fold.labels.labels, counts, expected, strict=True)
+            if count != wanted
+        ]
+        order = "; are its labels in another order?" if len(items) == sum(expected) else ""
+        found.append(Problem("counts", f"{where} ({', '.join(differ)}){order}"))
+    return found
+
+
+def class_counts(items: Iterable[Item], classes: int) -> tuple[int, ...]:
+    """How many items each class has."""
+    counts = [0] * classes
+    for item in items:
+        counts[item.label] += 1
+    return tuple(counts)
