@@ -24,7 +24,7 @@ from affectkit.errors import AffectKitError, CheckpointError, ConfigError, Label
 from affectkit.hookspecs import hookimpl
 from affectkit.labels import AU12, BASIC7, BASIC8, COMPOUND7, VA, LabelSet
 from affectkit.media import Clip, Media, Span
-from affectkit.trainings import About, Part, Training, Turn, Written
+from affectkit.trainings import About, Pace, Part, Training, Turn, Written
 
 __all__ = [
     "AU12",
@@ -55,6 +55,7 @@ __all__ = [
     "Modality",
     "Needs",
     "Output",
+    "Pace",
     "Part",
     "PluginError",
     "Problem",

@@ -23,10 +23,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -35,12 +35,35 @@ from affectkit.clip_reading import Cache, ClipReader
 from affectkit.clip_sampling import segments, spread
 from affectkit.datasets.items import Fold, Item
 from affectkit.errors import UsageError
-from affectkit.trainings import Part, Training, Turn
+from affectkit.trainings import Pace, Part, Training, Turn
 
 if TYPE_CHECKING:
     import torch
 
-FRAMES = "frames"
+FRAMES, PICTURE = "frames", "picture"
+
+
+@dataclass(frozen=True)
+class Stills:
+    """Pictures that a network learns from beside clips: a batch has either, in random order.
+
+    Attributes:
+        dataset: name of their data set; its test list is not read.
+        fold: of it.
+        data: its folder.
+        batch: pictures of a step, as a multiple of the recipe's ``batch_size``.
+        share: steps of an epoch, as a multiple of those in which each picture comes once.
+        draw: ``"even"`` draws classes equally often, ``"shuffled"`` takes each picture once.
+        read_size: size at which they are read, before they are cropped; ``None`` for that of the clips.
+    """
+
+    dataset: str
+    data: Path
+    fold: str | int | None = None
+    batch: float = 1.0
+    share: float = 1.0
+    draw: Literal["shuffled", "even"] = "even"
+    read_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +82,7 @@ class ClipOptions:
         augment: how clips are changed in training.
         mix: how clips of a batch are mixed in training.
         cache: how much of what was decoded is kept.
+        stills: pictures to learn from beside the clips; ``None`` for none.
     """
 
     dataset: str = "csv"
@@ -72,6 +96,7 @@ class ClipOptions:
     augment: Augmentation = field(default_factory=Augmentation)
     mix: Mixing = field(default_factory=Mixing)
     cache: Cache = field(default_factory=Cache)
+    stills: Stills | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.held < 1 or self.frames < 1 or self.size < 1:
@@ -85,13 +110,18 @@ class ClipTraining(Training):
     distributions in a training that mixes or smooths; each of :meth:`maps`; and each of :meth:`extra`. Where :meth:`sample` gives several views,
     (V, T), frames and maps are (B, V, T, 3, S, S).
 
+    With ``options.stills`` some batches of the training are of pictures: they have ``"picture"`` (B, 3, S, S) float32 instead of frames and maps, and their
+    ``"truth"`` counts in ``stills.labels``, so that ``predict`` gives logits (B, classes of pictures) for them. They are never measured.
+
     Attributes:
         labels: of the data set.
         fold: what :meth:`read` gave, once :meth:`parts` was called.
+        stills: what :meth:`read_stills` gave, ``None`` where there are no pictures.
     """
 
     Options: ClassVar[type] = ClipOptions
     fold: Fold
+    stills: Fold | None = None
 
     @abstractmethod
     def network(self) -> torch.nn.Module:
@@ -106,6 +136,13 @@ class ClipTraining(Training):
         from affectkit import datasets
 
         return datasets.read(self.options.dataset, data, self.options.fold)
+
+    def read_stills(self) -> Fold | None:
+        """The pictures that are learned from beside the clips, of ``options.stills``."""
+        from affectkit import datasets
+
+        wanted = self.options.stills
+        return None if wanted is None else datasets.read(wanted.dataset, wanted.data, wanted.fold)
 
     def sample(self, count: int, random: np.random.Generator | None) -> np.ndarray:
         """Which frames of a clip are seen: (T,) int64, or (V, T) for several views; the same shape for all clips.
@@ -125,6 +162,10 @@ class ClipTraining(Training):
         maps as ``tv_tensors.Mask``; one call is one clip (or one view of it). What comes out has sides of ``options.size`` pixels, uint8 or float in [0, 1]."""
         transform: torch.nn.Module = self.options.augment.transform(self.options.size)
         return transform
+
+    def still_augmentation(self) -> torch.nn.Module:
+        """The transform of pictures, which come to it as :class:`~torchvision.tv_tensors.Video` of one frame; that of the clips unless overridden."""
+        return self.augmentation()
 
     def maps(self, item: Item, positions: np.ndarray) -> Mapping[str, np.ndarray | None]:
         """Pictures that go beside the frames, by name: (\\*positions.shape, S', S', 3) uint8, or ``None`` where this clip has none.
@@ -153,14 +194,28 @@ class ClipTraining(Training):
 
     def parts(self, data: Path) -> Mapping[str, Part]:
         """The training list of the fold, of which a share of the groups, chosen by ``split`` and class by class, is for validation."""
-        fold = self.read(data)
-        self.fold, self.labels = fold, fold.labels
-        held = held_out(fold.train, self.options.held, self.options.split)
-        sides = {"train": np.flatnonzero(~held), "validation": np.flatnonzero(held)}
-        return {name: self._part([fold.train[row] for row in rows], name) for name, rows in sides.items()}
+        self.fold, self.stills = self.read(data), self.read_stills()
+        self.labels = self.fold.labels
+        held = held_out(self.fold.train, self.options.held, self.options.split)
+        kept, learned = ([item for item, side in zip(self.fold.train, held, strict=True) if side == wanted] for wanted in (True, False))
+        about = f"{self.fold.dataset} fold {self.fold.name}, training list"
+        pictures = () if self.stills is None else self.stills.train
+        train = _part(
+            ClipBatches(self, learned, pictures), about + ("" if self.stills is None else f", and pictures of {self.stills.dataset}")
+        )
+        if self.stills is not None:
+            wanted = self.options.stills or Stills("", Path())
+            kinds = np.repeat([FRAMES, PICTURE], [len(learned), len(pictures)])
+            paces = {FRAMES: Pace(), PICTURE: Pace(wanted.batch, wanted.share, wanted.draw, foreign=True)}
+            train = replace(train, kinds=kinds, paces=paces)
+        return {"train": train, "validation": _part(ClipBatches(self, kept), about + ", kept for validation")}
 
     def loss(self, network: torch.nn.Module, batch: Mapping[str, torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy with the label or, in a training that mixes or smooths, with the distribution of labels."""
+        """Cross-entropy with the label or, in a training that mixes or smooths, with the distribution of labels; the weights of classes are of clips alone."""
+        from torch.nn import functional
+
+        if PICTURE in batch:
+            return functional.cross_entropy(self.predict(network, batch).float(), batch["truth"])
         return super().loss(network, batch, weights)
 
     def parameters(self, network: torch.nn.Module, decay: float) -> list[dict[str, Any]]:
@@ -181,46 +236,62 @@ class ClipTraining(Training):
     def _transform(self) -> torch.nn.Module:
         return self.augmentation()
 
-    def _part(self, items: Sequence[Item], name: str) -> Part:
-        truth = np.array([item.label for item in items], dtype=np.int64)
-        groups = np.array([item.group for item in items])
-        about = f"{self.fold.dataset} fold {self.fold.name}, training list" + (", kept for validation" if name == "validation" else "")
-        return Part(truth, groups, ClipBatches(self, items), about=about)
+    @cached_property
+    def _still_transform(self) -> torch.nn.Module:
+        return self.still_augmentation()
 
 
 @dataclass(frozen=True)
 class ClipBatches:
-    """Batches of clips.
+    """Batches of clips, or of pictures.
 
     Attributes:
         training: says how.
-        items: the rows.
+        clips: the first rows.
+        pictures: the rows after them; a batch has no rows of both.
     """
 
     training: ClipTraining
-    items: Sequence[Item]
+    clips: Sequence[Item]
+    pictures: Sequence[Item] = ()
+
+    def items(self) -> list[Item]:
+        """All rows."""
+        return [*self.clips, *self.pictures]
 
     def __call__(self, rows: np.ndarray, turn: Turn | None) -> Mapping[str, Any]:
         """A batch, as :class:`ClipTraining` describes it."""
-        import torch
-
-        options, chosen = self.training.options, [self.items[row] for row in rows]
         random = None if turn is None else turn.numpy()
+        if rows.min() >= len(self.clips):
+            stills = [self.pictures[row - len(self.clips)] for row in rows]
+            classes = len((self.training.stills or self.training.fold).labels)
+            return self._mixed({PICTURE: [self._picture(item, random) for item in stills]}, stills, classes, random)
+        chosen = [self.clips[row] for row in rows]
         pictures: dict[str, list[torch.Tensor | None]] = {}
         for item in chosen:
             for name, values in self._clip(item, random).items():
                 pictures.setdefault(name, []).append(values)
-        empty = torch.zeros_like(next(clip for clip in pictures[FRAMES] if clip is not None))
-        found: dict[str, Any] = {}
-        for name, clips in pictures.items():
-            if name != FRAMES:
-                found[name + MASK] = torch.tensor([clip is not None for clip in clips])
-            found[name] = torch.stack([empty if clip is None else clip for clip in clips])
-        if random is not None and options.mix.soft:
-            truth = np.array([item.label for item in chosen], dtype=np.int64)
-            mixed, found["truth"] = options.mix.apply({name: found[name] for name in pictures}, truth, len(self.training.labels), random)
-            found |= mixed
-        return found | dict(self.training.extra(chosen, turn))
+        return {**self._mixed(pictures, chosen, len(self.training.labels), random), **self.training.extra(chosen, turn)}
+
+    def _mixed(
+        self, pictures: Mapping[str, Sequence[torch.Tensor | None]], items: Sequence[Item], classes: int, random: np.random.Generator | None
+    ) -> dict[str, Any]:
+        """Pictures stacked, with zeros and a mask where there are none, and mixed in training."""
+        import torch
+
+        found: dict[str, Any] = {
+            name + MASK: torch.tensor([clip is not None for clip in clips])
+            for name, clips in pictures.items()
+            if name not in (FRAMES, PICTURE)
+        }
+        empty = torch.zeros_like(next(clip for clips in pictures.values() for clip in clips if clip is not None))
+        stacked = {name: torch.stack([empty if clip is None else clip for clip in clips]) for name, clips in pictures.items()}
+        truth = np.array([item.label for item in items], dtype=np.int64)
+        mix = self.training.options.mix
+        if random is None or not mix.soft:
+            return {**found, **stacked, "truth": truth}
+        mixed, soft = mix.apply(stacked, truth, classes, random)
+        return {**found, **mixed, "truth": soft}
 
     def _clip(self, item: Item, random: np.random.Generator | None) -> dict[str, torch.Tensor | None]:
         """Frames and maps of one clip, (..., T, 3, S, S) float32 in [0, 1]."""
@@ -237,18 +308,35 @@ class ClipBatches:
             done |= {name: plain(values, options.size) for name, values in {FRAMES: taken, **there}.items()}
         else:
             check_maps(options.augment, there)
-            views = [
-                self._view(taken[view], {name: values[view] for name, values in there.items()}, random)
-                for view in np.ndindex(taken.shape[:-4])
-            ]
+            views = []
+            for view in np.ndindex(taken.shape[:-4]):
+                views.append(_changed(training._transform, taken[view], {name: values[view] for name, values in there.items()}, random))
             done |= {
                 name: torch.stack([view[name] for view in views]).reshape(*taken.shape[:-4], *views[0][name].shape) for name in views[0]
             }
         return {name: None if values is None else _unit(values) for name, values in done.items()}
 
-    def _view(self, frames: np.ndarray, maps: Mapping[str, np.ndarray], random: np.random.Generator) -> dict[str, torch.Tensor]:
-        changed, moved = augment(self.training._transform, frames, maps, int(random.integers(2**63)))
-        return {FRAMES: changed, **moved}
+    def _picture(self, item: Item, random: np.random.Generator | None) -> torch.Tensor:
+        """One picture, (3, S, S) float32 in [0, 1]."""
+        training, options = self.training, self.training.options
+        size = (options.stills and options.stills.read_size) or options.read_size or options.size
+        taken = training.reader.open(item, size).take(np.zeros(1, dtype=np.int64))
+        if random is None:
+            return _unit(plain(taken, options.size))[0]
+        return _unit(_changed(training._still_transform, taken, {}, random)[FRAMES])[0]
+
+
+def _part(batches: ClipBatches, about: str) -> Part:
+    """All rows of batches; the groups of pictures are none of the clips'."""
+    groups = [item.group for item in batches.clips] + [f"picture {item.group}" for item in batches.pictures]
+    return Part(np.array([item.label for item in batches.items()], dtype=np.int64), np.array(groups), batches, about=about)
+
+
+def _changed(
+    transform: torch.nn.Module, frames: np.ndarray, maps: Mapping[str, np.ndarray], random: np.random.Generator
+) -> dict[str, torch.Tensor]:
+    changed, moved = augment(transform, frames, maps, int(random.integers(2**63)))
+    return {FRAMES: changed, **moved}
 
 
 def held_out(items: Sequence[Item], share: float, seed: int) -> np.ndarray:

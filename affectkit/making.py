@@ -137,7 +137,7 @@ def _parts(training: Training, plan: Plan, limit: int | None) -> dict[str, Part]
         given["calibration"], given["validation"] = held.take(np.flatnonzero(side)), held.take(np.flatnonzero(~side))
     fitting.check_disjoint(given, training.id)
     if training.learns and training.labels.kind == "categorical":
-        fitting.check_classes(given["train"].truth, training.labels, training.id)
+        fitting.check_classes(given["train"].truth[given["train"].own()], training.labels, training.id)
     if limit is not None:
         random = np.random.default_rng(plan.seed)
         given = {name: part.take(np.sort(random.permutation(len(part))[:limit])) for name, part in given.items()}

@@ -72,7 +72,8 @@ def train(
     torch.manual_seed(plan.seed)
     network = training.network()
     order = Order(parts["train"], plan, training)
-    model = _Model(training, network, class_weights(parts["train"].truth, training.labels, plan.balance.exponent), plan.precision, device)
+    learned = parts["train"].truth[parts["train"].own()]
+    model = _Model(training, network, class_weights(learned, training.labels, plan.balance.exponent), plan.precision, device)
     course = _Course(training, plan, parts, order, work, report)
     work.mkdir(parents=True, exist_ok=True)
     runner = _Runner(

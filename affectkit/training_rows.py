@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from affectkit.errors import PluginError
 from affectkit.fitting import even_chances
 from affectkit.training_recipes import Plan
-from affectkit.trainings import Part, Training, Turn
+from affectkit.trainings import Pace, Part, Training, Turn
 
 POOL = 20  # batches among which rows of like length are put together
 
@@ -44,35 +45,79 @@ def logits_of(training: Training, network: nn.Module, part: Part, batch_size: in
 
 
 class Order(Sampler[Any]):
-    """Which rows come in which step: the same in every process and after every interruption, because it depends on seed and epoch alone."""
+    """Which rows come in which step: the same in every process and after every interruption, because it depends on seed and epoch alone.
+
+    All processes have rows of the same kind in a step, so that they use the same parameters.
+    """
 
     def __init__(self, part: Part, plan: Plan, training: Training) -> None:
         self.part, self.plan = part, plan
         self.epoch, self.first = 0, 0
-        even = even_chances(part.truth, training.labels) if plan.balance.draw == "even" else None
-        chances = part.chances if even is None or part.chances is None else part.chances * even
-        self.chances = even if chances is None else chances
+        names = [None] if part.kinds is None else [name for name in part.paces if name in part.kinds]
+        self.kinds = [_Kind.of(name, part, plan, training) for name in names]
 
     def __len__(self) -> int:
         """Steps per epoch: the last rows that fill no batch wait for another epoch."""
-        return max(len(self.part) // (self.plan.batch_size * dist.get_world_size()), 1)
+        return sum(kind.steps for kind in self.kinds)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, Turn]]:
-        steps, world, size = len(self), dist.get_world_size(), self.plan.batch_size
+        steps, world = len(self), dist.get_world_size()
         random = np.random.default_rng([self.plan.seed, self.epoch])
-        if self.chances is None:
-            rows = random.permutation(len(self.part))
+        batches = [self._batches(kind, random) for kind in self.kinds]
+        order = np.repeat(np.arange(len(batches)), [kind.steps for kind in self.kinds])
+        if len(batches) > 1:
+            order = random.permutation(order)
+        for step, which in enumerate(order):
+            taken = [next(batches[which]) for _ in range(world)]
+            if step >= self.first:
+                done = self.epoch * steps + step
+                yield taken[dist.get_rank()], Turn(self.plan.seed, done * world + dist.get_rank(), done / (steps * self.plan.epochs))
+
+    def _batches(self, kind: _Kind, random: np.random.Generator) -> Iterator[np.ndarray]:
+        """Rows of one kind, a batch per step and process; all that is random is drawn at once."""
+        needed, size = kind.steps * dist.get_world_size(), kind.size
+        if kind.chances is None:
+            passes = max(math.ceil(needed * size / len(kind.rows)), 1) if kind.share > 1 else 1
+            rows = np.concatenate([kind.rows[random.permutation(len(kind.rows))] for _ in range(passes)])
         else:
-            rows = random.choice(len(self.part), steps * size * world, p=self.chances / self.chances.sum())
-        if self.part.lengths is not None:
+            rows = random.choice(kind.rows, needed * size, p=kind.chances / kind.chances.sum())
+        if self.part.lengths is None:
+            places = np.arange(needed)
+        else:
             pools = np.array_split(rows, math.ceil(len(rows) / (size * POOL)))
             rows = np.concatenate([pool[np.argsort(self.part.lengths[pool], kind="stable")] for pool in pools])
-        places = random.permutation(steps * world) if self.part.lengths is not None else np.arange(steps * world)
-        for step in range(self.first, steps):
-            done = self.epoch * steps + step
-            turn = Turn(self.plan.seed, done * world + dist.get_rank(), done / (steps * self.plan.epochs))
-            place = int(places[step * world + dist.get_rank()])
-            yield rows[place * size : (place + 1) * size], turn
+            places = random.permutation(needed)
+        return (rows[place * size : (place + 1) * size] for place in places.tolist())
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Rows that may come in one batch.
+
+    Attributes:
+        rows: (K,) int64.
+        chances: (K,) how often each is drawn; ``None`` for once.
+        size: rows of a step and process.
+        steps: per epoch.
+        share: of the steps in which each row comes once.
+    """
+
+    rows: np.ndarray
+    chances: np.ndarray | None
+    size: int
+    steps: int
+    share: float
+
+    @classmethod
+    def of(cls, name: str | None, part: Part, plan: Plan, training: Training) -> _Kind:
+        pace = Pace() if name is None else part.paces[name]
+        rows = np.arange(len(part)) if part.kinds is None else np.flatnonzero(part.kinds == name)
+        even = even_chances(part.truth[rows], training.labels) if (pace.draw or plan.balance.draw) == "even" else None
+        given = None if part.chances is None else part.chances[rows]
+        chances = given if even is None else even if given is None else given * even
+        size = max(round(pace.batch * plan.batch_size), 1)
+        steps = max(int(len(rows) // (size * dist.get_world_size()) * pace.share), 1)
+        return cls(rows, chances, size, steps, pace.share)
 
 
 def loader(part: Part, order: Order, workers: int) -> DataLoader[Any]:

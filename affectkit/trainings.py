@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -53,6 +53,27 @@ Batch = Callable[[np.ndarray, Turn | None], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How the rows of one kind come to a network that learns from several kinds; each step has rows of one kind, and the kinds take turns at random.
+
+    Attributes:
+        batch: rows of a step, as a multiple of the recipe's ``batch_size``.
+        share: steps of an epoch, as a multiple of those in which each row comes once.
+        draw: as ``balance.draw`` of the recipe, which holds where this is ``None``.
+        foreign: whether their ``truth`` counts in another label set than the training's; then the weights of classes are not of them.
+    """
+
+    batch: float = 1.0
+    share: float = 1.0
+    draw: Literal["shuffled", "even"] | None = None
+    foreign: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.batch > 0 or not self.share > 0:
+            raise PluginError(f"batch and share of a Pace must be greater than 0, found {self.batch} and {self.share}")
+
+
+@dataclass(frozen=True)
 class Part:
     """N rows that a network learns from or is measured on.
 
@@ -65,6 +86,8 @@ class Part:
         chances: (N,) how often a row is drawn, in any unit; ``None`` for once per epoch each.
         about: what this part is, for the card.
         views: rows that are measured by themselves as well, (N,) bool by name.
+        kinds: (N,) names of kinds of rows that do not fit into one batch, such as videos and pictures, in a training part; ``None`` where all are alike.
+        paces: how each kind comes.
     """
 
     truth: np.ndarray
@@ -74,14 +97,20 @@ class Part:
     chances: np.ndarray | None = None
     about: str = ""
     views: Mapping[str, np.ndarray] = field(default_factory=dict)
+    kinds: np.ndarray | None = None
+    paces: Mapping[str, Pace] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows = len(self.truth)
         if rows == 0:
             raise PluginError("a Part has no rows; every part of a training needs some")
-        for name, values in {"groups": self.groups, "lengths": self.lengths, "chances": self.chances, **self.views}.items():
+        along = {"groups": self.groups, "lengths": self.lengths, "chances": self.chances, "kinds": self.kinds, **self.views}
+        for name, values in along.items():
             if values is not None and len(values) != rows:
                 raise PluginError(f"a Part has {rows} rows in truth and {len(values)} in {name}")
+        unknown = set() if self.kinds is None else set(np.unique(self.kinds).tolist()) - set(self.paces)
+        if unknown:
+            raise PluginError(f"a Part has rows of kind {', '.join(sorted(unknown))} and no Pace of them")
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -96,7 +125,15 @@ class Part:
             None if self.chances is None else self.chances[rows],
             self.about,
             {name: values[rows] for name, values in self.views.items()},
+            None if self.kinds is None else self.kinds[rows],
+            self.paces,
         )
+
+    def own(self) -> np.ndarray:
+        """Rows whose truth counts in the label set of the training, (K,) int64."""
+        if self.kinds is None:
+            return np.arange(len(self))
+        return np.flatnonzero(~np.isin(self.kinds, [name for name, pace in self.paces.items() if pace.foreign]))
 
 
 @dataclass(frozen=True)
