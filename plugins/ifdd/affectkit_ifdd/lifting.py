@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import StochasticDepth
 
-SLOTS = 8
+from affectkit_ifdd.sizes import SLOTS
+
 REACH = 2.0  # slots by which an index can move
 LAYERS = 7  # channels in which slots are compared
 HEADS = 8

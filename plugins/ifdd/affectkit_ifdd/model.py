@@ -6,8 +6,6 @@ B is batch, T frames, S slots, G the side of the last grid of patches. Attribute
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -16,57 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.video.mvit import MSBlockConfig, MultiscaleBlock, PositionalEncoding
 
-from affectkit.api import CheckpointError, ConfigError
-from affectkit_ifdd.lifting import HEADS, SLOTS, Lifted, Lifting
+from affectkit.api import ConfigError
+from affectkit_ifdd.lifting import Lifted, Lifting
+from affectkit_ifdd.sizes import SLOTS, Sizes
 
-FRAMES = (16, 32)
 MEAN, STD = 0.45, 0.225  # of every channel, as Kinetics-400 weights of torchvision expect them
-SHRINK = 32  # pixels of a side that become one patch of the last stage
 DEPTH_DROPPED = 0.2  # of the last block; less in those before
 HEAD_DROPPED = 0.5
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What the network is made of; the defaults are the published one.
-
-    Attributes:
-        classes: of the answer.
-        frames: of a clip, 16 or 32.
-        side: of a frame in pixels, a multiple of 32.
-        width: channels of the first stage; each stage has twice those of the one before.
-        blocks: of each of the four stages.
-        released: whether it does what the published code does, and weights trained by it need: pixels in [0, 1] as they are, indices of the splitting that
-            read elsewhere than they say, and in training the whole feature left out for a fifth of the clips.
-
-    Raises:
-        ConfigError: for a network that cannot be.
-    """
-
-    classes: int = 7
-    frames: int = 16
-    side: int = 224
-    width: int = 96
-    blocks: tuple[int, ...] = (1, 2, 5, 2)
-    released: bool = False
-
-    def __post_init__(self) -> None:
-        if self.frames not in FRAMES:
-            raise ConfigError(f"IFDD reads 16 or 32 frames, found {self.frames}")
-        if self.side < SHRINK or self.side % SHRINK:
-            raise ConfigError(f"the side of a frame must be a multiple of {SHRINK} pixels, found {self.side}")
-        if self.width < 1 or len(self.blocks) != 4 or min(self.blocks) < 1:
-            raise ConfigError(f"IFDD has four stages of at least one block and channel, found {self.blocks} blocks and {self.width} channels")
-
-    @property
-    def grid(self) -> int:
-        """Patches of a side after the last stage."""
-        return self.side // SHRINK
-
-    @property
-    def channels(self) -> int:
-        """Of a patch after the last stage."""
-        return 8 * self.width
 
 
 class Seen(NamedTuple):
@@ -244,35 +198,6 @@ def constraint_loss(maps: Tensor, *, per_clip: bool = True) -> Tensor:
     """
     each = functional.smooth_l1_loss(maps, torch.zeros_like(maps), reduction="none").mean((1, 2))
     return each.mean() if per_clip else each.sum()
-
-
-def sizes_of(tensors: Mapping[str, Tensor], frames: int, released: bool) -> Sizes:
-    """The sizes of the network that a state is of; it says all but the number of frames and how it was trained.
-
-    Args:
-        tensors: the state.
-        frames: of a clip.
-        released: as in :class:`Sizes`.
-
-    Raises:
-        CheckpointError: where it is the state of another network.
-    """
-    try:
-        width = tensors["embed.conv_proj.weight"].shape[0]
-        classes = tensors["head.head.1.weight"].shape[0]
-        patches = tensors["backbone.WaveLifts.project_compress.weight"].shape[1]
-    except (KeyError, IndexError):
-        raise CheckpointError("it has no embed.conv_proj, backbone.WaveLifts.project_compress and head.head.1") from None
-    blocks = [0, 0, 0, 0]
-    for name, tensor in tensors.items():
-        if name.startswith("backbone.backbone.blocks.") and name.endswith(".mlp.3.weight"):
-            stage = round(math.log2(max(1, tensor.shape[0] / width)))
-            if stage < len(blocks):
-                blocks[stage] += 1
-    try:
-        return Sizes(classes, frames, SHRINK * math.isqrt(patches * 2 // SLOTS), width, tuple(blocks), released)
-    except ConfigError as problem:
-        raise CheckpointError(str(problem)) from None
 
 
 def _pictures(tokens: Tensor) -> Tensor:
