@@ -383,12 +383,14 @@ class Modality(Component):
         unit: ``"window"``: one prediction per window. ``"frame"``: one per picture, averaged over each window. ``"media"``:
             one per medium, that holds for every window.
         context: seconds that it wants to look at around a window's centre, ``None`` for the window itself.
+        asked: whether it matches what it sees with texts, which its option ``labels`` takes; ``affectkit run --labels`` asks it then.
     """
 
     labels: LabelSet | tuple[LabelSet, ...]
     needs: Needs = Needs()
     unit: ClassVar[Unit] = "window"
     context: ClassVar[float | None] = None
+    asked: ClassVar[bool] = False
 
     @property
     def label_sets(self) -> tuple[LabelSet, ...]:

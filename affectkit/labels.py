@@ -10,13 +10,14 @@ EmoAffectNet's released weights have the order of ``AFFECTNET7``.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from affectkit.errors import LabelError
+from affectkit.errors import ConfigError, LabelError
 
 Kind = Literal["categorical", "multilabel", "continuous"]
 Outside = Literal["other", "drop", "error"]
@@ -205,6 +206,34 @@ def canonical(label: str) -> str:
     """
     name = _snake_case(label)
     return ALIASES.get(name, name)
+
+
+def of_texts(texts: Sequence[str]) -> LabelSet:
+    """The label set of texts that somebody asks a modality to match.
+
+    The seven basic or compound names are that set. Others are quantities in [0, 1]: what they share of a similarity says nothing about the
+    basic emotions, so nothing projects it onto them.
+
+    Args:
+        texts: the texts, in any spelling.
+
+    Raises:
+        ConfigError: for fewer than two texts, one without letters, or two that become the same label.
+
+    >>> of_texts(["bored", "Much relieved"]).labels
+    ('bored', 'much_relieved')
+    """
+    names = tuple(_snake_case(text) for text in texts)
+    if len(names) < 2:
+        raise ConfigError(f"labels must be at least two texts, because each is compared with the others; found {list(texts)}")
+    if empty := [text for text in texts if not any(letter.isalnum() for letter in text)]:
+        raise ConfigError(f"labels has a text without letters, {empty[0]!r}, in {list(texts)}; leave it out")
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            first = texts[names.index(name)]
+            raise ConfigError(f"labels has {first!r} and {texts[place]!r}, which are both the label {name!r}; leave one of them out")
+    known = [labels for labels in (BASIC7, COMPOUND7) if names == labels.labels]
+    return known[0] if known else LabelSet(f"labels_{hashlib.sha256(chr(10).join(names).encode()).hexdigest()[:8]}", names, kind="continuous")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from affectkit.errors import UsageError
 if TYPE_CHECKING:
     from affectkit.config import Recipe
     from affectkit.media import Media
-    from affectkit.plugins import Registry
+    from affectkit.plugins import Entry, Registry
     from affectkit.session import Execution, RunResult, Session
 
 LISTED = 6  # media named in one line
@@ -107,7 +107,7 @@ def run(plugins: PluginChoice, paths: tuple[Path, ...], **given: Any) -> int:
 
 
 def asking(recipe: Recipe, registry: Registry, text: str, *, chosen: bool) -> Recipe:
-    """The recipe with texts for every modality that takes any; where it has none, those that are installed join it.
+    """The recipe with texts for every modality that takes any; where it has none, those join it that are installed and whose weights are here.
 
     Args:
         recipe: what runs.
@@ -121,16 +121,24 @@ def asking(recipe: Recipe, registry: Registry, text: str, *, chosen: bool) -> Re
     texts = [part.strip() for part in text.split(",")]
     if not all(texts):
         raise UsageError(f"--labels has an empty text in {text!r}; write for instance --labels bored,relieved")
-    able = [entry.id for entry in registry.entries("modality") if any(item.name == "labels" for item in fields(entry.cls.Options))]
+    able = {entry.id: entry for entry in registry.entries("modality") if getattr(entry.cls, "asked", False)}
     there = [id for name in recipe.modalities for id in registry.select(name)]
     asked = [id for id in able if id in there]
     if not asked and chosen:
         some = f"add one of: {', '.join(able)}" if able else "no plugin that is installed has one"
-        raise UsageError(f"--labels is for modalities with an option labels, and none of {', '.join(there)} has it; {some}")
+        raise UsageError(f"--labels is for modalities that match faces with texts, and none of {', '.join(there)} does; {some}")
     if not able:
-        raise UsageError("--labels is for modalities with an option labels, and no plugin that is installed has one")
-    changed = recipe if asked else recipe.with_(modalities=[*there, *able])
-    return changed.with_(components={id: {"labels": texts} for id in asked or able})
+        raise UsageError("--labels is for modalities that match faces with texts, and no plugin that is installed has one")
+    joining = [] if asked else [id for id, entry in able.items() if _ready(entry)] or list(able)
+    changed = recipe if asked else recipe.with_(modalities=[*there, *joining])
+    return changed.with_(components={id: {"labels": texts} for id in asked or joining})
+
+
+def _ready(entry: Entry) -> bool:
+    """Whether the weights of a component with its usual options are on this machine."""
+    from affectkit.checkpoints import local
+
+    return all(local(checkpoint) is not None for checkpoint in entry.cls().used_checkpoints().values())
 
 
 def execute(session: Session, paths: tuple[Path, ...], out: Path, execution: Execution, *, as_json: bool) -> int:
@@ -238,7 +246,7 @@ def _show(result: RunResult, session: Session) -> None:
 def _show_matches(result: RunResult, session: Session) -> None:
     """What modalities say that match faces with texts: the mean over the windows, the largest first."""
     for source, modality in session.assembly.plan.modalities.items():
-        if not hasattr(modality.options, "labels"):
+        if not modality.asked:
             continue
         for name, record in result.media.items():
             mean = record["mean"].get(source)

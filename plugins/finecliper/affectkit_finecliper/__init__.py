@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from affectkit.api import hookimpl
+from affectkit.api import Modality, hookimpl
+
+
+@hookimpl
+def affectkit_modalities() -> Iterable[type[Modality]]:
+    """The emotions of a face over a window."""
+    from affectkit_finecliper.face_dynamic import FaceDynamic
+
+    return [FaceDynamic]
 
 
 @hookimpl

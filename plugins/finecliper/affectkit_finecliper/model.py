@@ -11,36 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from open_clip import CLIP
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-STREAMS = ("frames", "parsing", "landmarks")
+from affectkit_finecliper.shape import STREAMS, Shape
+
 LARGEST_SCALE = 100.0  # as CLIP was trained
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What the tuned part is made of, beside the CLIP that it is in.
-
-    Attributes:
-        frames: T that it reads.
-        streams: which of :data:`STREAMS` it mixes, frames first.
-        ratio: width of an adapter as a share of its tower's.
-        text_adapters: whether the text tower has adapters as well.
-        negative: what the match with the negative text counts, in [0, 1].
-    """
-
-    frames: int = 16
-    streams: tuple[str, ...] = ("frames",)
-    ratio: float = 0.25
-    text_adapters: bool = True
-    negative: float = 1.0
 
 
 class Adapter(nn.Module):
@@ -99,13 +81,22 @@ class FineCliper(nn.Module):
     Args:
         clip: as open_clip makes it; it becomes part of this network.
         shape: of what is tuned.
+        mean: of the channels of the pictures that CLIP learned from, in [0, 1].
+        std: of the channels.
 
     Attributes:
-        side: of the pictures that it sees, in pixels.
+        side: of the pictures that CLIP sees, in pixels; others are made so.
     """
 
-    def __init__(self, clip: CLIP, shape: Shape) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, clip: CLIP, shape: Shape, mean: Sequence[float] = OPENAI_DATASET_MEAN, std: Sequence[float] = OPENAI_DATASET_STD
+    ) -> None:
         super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self.clip = clip.requires_grad_(False)
         self.shape = shape
         self.recompute = False  # whether training keeps only the input of each layer, for a third of the memory and a third more time
@@ -140,7 +131,7 @@ class FineCliper(nn.Module):
         """Points of clips.
 
         Args:
-            streams: (B, T, 3, side, side) float32 as CLIP sees pictures, by the names of ``shape.streams``; one that is left out is absent everywhere.
+            streams: (B, T, 3, S, S) float32 RGB in [0, 1], by the names of ``shape.streams``; one that is left out is absent everywhere.
             present: (B, M) bool, in the order of ``shape.streams``; the frames are always there.
 
         Returns:
@@ -161,10 +152,10 @@ class FineCliper(nn.Module):
         return unit((points * weights[..., None]).sum(1))
 
     def video(self, pictures: Tensor) -> Tensor:
-        """One stream: (B, T, 3, side, side) float32 to (B, D) float32 of unit length."""
+        """One stream: (B, T, 3, S, S) float32 RGB in [0, 1] to (B, D) float32 of unit length."""
         visual = self.clip.visual
         batch, frames = pictures.shape[:2]
-        x = visual.conv1(pictures.flatten(0, 1)).flatten(2).transpose(1, 2)
+        x = visual.conv1(self._shown(pictures.flatten(0, 1))).flatten(2).transpose(1, 2)
         x = torch.cat([visual.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], 1) + visual.positional_embedding.to(x.dtype)
         x = x.unflatten(0, (batch, frames)) + self.temporal_embedding.to(x.dtype)[:, :, None]
         x = visual.ln_pre(x.flatten(0, 1))
@@ -206,6 +197,12 @@ class FineCliper(nn.Module):
         fits, misses = self.matched(points, positive, negative)
         return fits - self.shape.negative * misses
 
+    def _shown(self, pictures: Tensor) -> Tensor:
+        """Pictures (N, 3, S, S) in [0, 1] as CLIP sees them: bicubic to its size where they have another, its mean and deviation."""
+        if pictures.shape[-1] != self.side:
+            pictures = functional.interpolate(pictures, (self.side, self.side), mode="bicubic", antialias=True).clamp(0, 1)
+        return (pictures - self.mean) / self.std
+
     def _layer(self, layer: Any, block: nn.Module, x: Tensor, given: Any) -> Tensor:
         if self.recompute and self.training and torch.is_grad_enabled():
             again: Tensor = checkpoint(layer, block, x, given, use_reentrant=False)
@@ -235,30 +232,18 @@ def _text_layer(block: Any, x: Tensor, mask: Tensor) -> Tensor:
     return x + 0.5 * block.MLP_Adapter(inner) if adapted else x
 
 
+def stirred(network: FineCliper) -> FineCliper:
+    """The same network with small random numbers in place of the zeros that what is tuned begins with, so that every part of it says something."""
+    with torch.no_grad():
+        for value in network.parameters():
+            if value.requires_grad and not value.any():
+                nn.init.normal_(value, std=0.02)
+    return network
+
+
 def unit(points: Tensor) -> Tensor:
     """Points (..., D) at a distance of 1 from the origin, float32."""
     return functional.normalize(points.float(), dim=-1)
-
-
-def shown(pictures: Tensor, side: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Pictures as CLIP sees them: bicubic to its size where they have another, its mean and deviation.
-
-    Args:
-        pictures: (..., S, S, 3) uint8 RGB.
-        side: in pixels.
-        mean: of the channels in [0, 1].
-        std: of the channels in [0, 1].
-
-    Returns:
-        (..., 3, side, side) float32.
-    """
-    x = pictures.movedim(-1, -3)
-    if x.shape[-1] != side:
-        before = x.shape[:-3]
-        x = functional.interpolate(x.reshape(-1, *x.shape[-3:]).float(), (side, side), mode="bicubic", antialias=True)
-        x = x.round().clamp(0, 255).unflatten(0, before)
-    level, spread = (torch.tensor(values, dtype=torch.float32, device=x.device).view(3, 1, 1) for values in (mean, std))
-    return (x.float() / 255 - level) / spread
 
 
 def _keep_tuned(network: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:

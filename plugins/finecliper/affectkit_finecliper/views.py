@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from affectkit.api import Evidence, Input
+from affectkit.clip_sampling import spread
 
 FRAMES = 16  # frames that the network reads
 SIDE = 224  # pixels of a crop
@@ -14,27 +15,6 @@ FACES = Input("faces", count=FRAMES, size=SIDE, margin=MARGIN)
 
 DRAWN = ("parsing", "landmarks")
 """Kinds of evidence with pictures drawn from crops: ``data["maps"]`` (T, S, S, 3) uint8 and ``data["valid"]`` (T,) bool, a row per crop."""
-
-
-def taken(count: int, frames: int) -> np.ndarray:
-    """Which of some pictures become the frames: the middle ones of ``frames`` equal shares of the time.
-
-    DFER-CLIP tests so (its segments; no random place in them). It fills short clips up with their last frame; here a short clip is slowed
-    down evenly instead, because a still at the end would be read as motion that stops.
-
-    Args:
-        count: pictures that there are, at least 1.
-        frames: how many are wanted.
-
-    Returns:
-        (frames,) int64 places, in order.
-
-    >>> taken(32, 4)
-    array([ 4, 12, 20, 28])
-    >>> taken(2, 4)
-    array([0, 0, 1, 1])
-    """
-    return ((2 * np.arange(frames) + 1) * count) // (2 * frames)
 
 
 def nearest(valid: np.ndarray) -> np.ndarray | None:
@@ -75,6 +55,6 @@ def drawn(evidence: Evidence | None, times: np.ndarray | None, count: int) -> np
     if times is not None and evidence.times is not None:
         rows = np.abs(np.asarray(times)[:, None] - np.asarray(evidence.times)).argmin(1)
     else:
-        rows = taken(len(maps), count)
+        rows = spread(len(maps), count)
     found: np.ndarray = maps[places[rows]]
     return found

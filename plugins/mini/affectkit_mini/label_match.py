@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from affectkit.api import BASIC7, COMPOUND7, Clip, ConfigError, LabelSet, Modality, Needs, Output
+from affectkit.labels import of_texts
 from affectkit_mini.face import FACES, _found, _mean, _tensors
 from affectkit_mini.records import checkpoint, load_network, write_random
 
@@ -42,44 +42,10 @@ class LabelMatchOptions:
 
     def __post_init__(self) -> None:
         if self.labels is not None:
-            label_set(self.labels)
+            of_texts(self.labels)
         wrong = [prompt for prompt in self.prompts if "{}" not in prompt]
         if wrong or not self.prompts:
             raise ConfigError(f"prompts must be at least one sentence, each with {{}} where the text goes; found {list(self.prompts)}")
-
-
-def label_set(texts: Sequence[str]) -> LabelSet:
-    """The label set of asked texts.
-
-    The seven basic or compound names are that set. Others are quantities in [0, 1]: what they share of a similarity says nothing about the
-    basic emotions, so nothing projects it onto them.
-
-    Args:
-        texts: the texts, in any spelling.
-
-    Raises:
-        ConfigError: for fewer than two texts, one without letters, or two that become the same label.
-
-    >>> label_set(["bored", "Much relieved"]).labels
-    ('bored', 'much_relieved')
-    """
-    names = [_name(text) for text in texts]
-    if len(names) < 2:
-        raise ConfigError(f"labels must be at least two texts, because each is compared with the others; found {list(texts)}")
-    if empty := [text for text in texts if not any(letter.isalnum() for letter in text)]:
-        raise ConfigError(f"labels has a text without letters, {empty[0]!r}, in {list(texts)}; leave it out")
-    for place, name in enumerate(names):
-        if name in names[:place]:
-            first = texts[names.index(name)]
-            raise ConfigError(f"labels has {first!r} and {texts[place]!r}, which are both the label {name!r}; leave one of them out")
-    known = [labels for labels in CALLED if tuple(names) == labels.labels]
-    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
-    return known[0] if known else LabelSet(f"labels_{digest}", tuple(names), kind="continuous")
-
-
-def _name(text: str) -> str:
-    """Lower snake case, as label sets want it."""
-    return "_".join(text.lower().replace("-", " ").replace("_", " ").split())
 
 
 class LabelMatch(Modality):
@@ -95,13 +61,14 @@ class LabelMatch(Modality):
     labels: LabelSet | tuple[LabelSet, ...] = (BASIC7, COMPOUND7)
     needs = Needs(inputs=(FACES,))
     unit = "frame"
+    asked = True
     Options = LabelMatchOptions
     checkpoints: ClassVar = {"towers": checkpoint("label_match"), "backbone": checkpoint("face_static")}
 
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)
-        asked = self.options.labels
-        self._texts = CALLED if asked is None else {label_set(asked): asked}
+        texts = self.options.labels
+        self._texts = CALLED if texts is None else {of_texts(texts): texts}
         self.labels = tuple(self._texts)
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from affectkit_mini.label_match import CALLED, LabelMatch, LabelMatchOptions, label_set
+from affectkit_mini.label_match import CALLED, LabelMatch, LabelMatchOptions
 from affectkit_mini.trainings.corpora import read_fer2013
 from affectkit_mini.trainings.label_texts import HELD, LEARNED, held_texts, learned_texts
 from affectkit_mini.trainings.labels import LabelOptions, LabelTraining
@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from affectkit import fitting
 from affectkit.api import BASIC7, COMPOUND7, ConfigError, Turn
 from affectkit.cli import cli
-from affectkit.labels import BASIC8, projects
+from affectkit.labels import BASIC8, of_texts, projects
 from affectkit.testing import ModalityContract
 
 from .conftest import face_clip, predict
@@ -105,8 +105,8 @@ def test_what_is_asked_beside_a_text_changes_its_share(asking):
 
 @pytest.mark.parametrize("labels", [BASIC7, COMPOUND7], ids=lambda labels: labels.name)
 def test_the_names_of_a_known_set_are_that_set(labels):
-    assert label_set(labels.labels) == labels
-    assert label_set([label.replace("_", " ").title() for label in labels.labels]) == labels
+    assert of_texts(labels.labels) == labels
+    assert of_texts([label.replace("_", " ").title() for label in labels.labels]) == labels
     assert len(CALLED[labels]) == len(labels)
 
 
@@ -185,8 +185,8 @@ def test_where_the_recipe_has_no_modality_that_takes_texts_it_joins(shared_data:
         (["--labels", "bored,,relieved"], "--labels has an empty text in 'bored,,relieved'; write for instance --labels bored,relieved"),
         (["--labels", "bored,Bored"], "which are both the label 'bored'"),
         (["--labels", "bored"], "labels must be at least two texts"),
-        (["--labels", "a,b", "--plugins", "mini/audio"], "and none of mini/audio has it; add one of: mini/label_match"),
-        (["--labels", "a,b", "--plugins-dir", ".", "-p", "no:mini", "--recipe", "run.yaml"], "no plugin that is installed has one"),
+        (["--labels", "a,b", "--plugins", "mini/audio"], "and none of mini/audio does; add one of: "),
+        (["--labels", "a,b", "--plugins-dir", ".", "-p", "no:mini", "-p", "no:finecliper", "--recipe", "run.yaml"], "no plugin that is installed has one"),
     ],
 )
 def test_labels_that_cannot_be_given(words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,81 @@
+"""Files of what was tuned: adapters and no CLIP, with the labels, the texts, the shape and the fingerprint of the CLIP that they were tuned in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from affectkit.api import CheckpointError, ConfigError, LabelError, LabelSet
+from affectkit.labels import KNOWN, canonical
+from affectkit_finecliper.shape import Shape
+from affectkit_finecliper.texts import TEXTS, Sides
+
+MADE = "affectkit train finecliper/face_dynamic"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The header of a file.
+
+    Attributes:
+        labels: that it was tuned on.
+        shape: of the adapters.
+        texts: what those labels looked like in words.
+        backbone: fingerprint of the CLIP.
+        temperature: by which logits are divided.
+    """
+
+    labels: LabelSet
+    shape: Shape
+    texts: Mapping[str, Sides]
+    backbone: str
+    temperature: float
+
+    def known(self) -> Mapping[str, Sides]:
+        """What labels look like: in the words that it was tuned with, others in ours."""
+        return {**TEXTS, **self.texts}
+
+
+def settings(labels: LabelSet, shape: Shape, texts: Sequence[Sides], backbone: str) -> dict[str, Any]:
+    """What the header says beside the labels and the temperature, as plain data."""
+    return {
+        "label_set": labels.name,
+        "shape": {**asdict(shape), "streams": list(shape.streams)},
+        "texts": {label: [one.positive, one.negative] for label, one in zip(labels.labels, texts, strict=True)},
+        "backbone": backbone,
+    }
+
+
+def read_tuned(path: Path, owner: str) -> Tuned:
+    """The header of a file.
+
+    Args:
+        path: safetensors.
+        owner: id of the component, for messages.
+
+    Raises:
+        CheckpointError: where it is damaged, or another kind of file.
+    """
+    from affectkit.checkpoints import metadata
+
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{owner}: {path} is no file of '{MADE}', which writes safetensors; a whole CLIP is the option backbone")
+    try:
+        found = json.loads(metadata(path).get("settings", "{}"))
+        labels, name = tuple(found["labels"]), str(found["label_set"])
+        known = KNOWN.get(name)
+        return Tuned(
+            labels=known if known is not None and known.labels == labels else LabelSet(name, labels),
+            shape=Shape(**{**found["shape"], "streams": tuple(found["shape"]["streams"])}),
+            texts={canonical(label): Sides(*sides) for label, sides in found["texts"].items()},
+            backbone=str(found["backbone"]),
+            temperature=float(found.get("temperature", 1.0)),
+        )
+    except (KeyError, TypeError, ValueError, LabelError, ConfigError) as error:
+        reason = f"its header has no {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(
+            f"{owner}: {path} is no file of '{MADE}' ({reason}); a whole CLIP, or weights of another model, are not what the option tuned takes"
+        ) from None
