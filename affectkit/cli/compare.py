@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from affectkit.cli.evaluate import TITLES, label_options, number, read_annotations, show_table
+from affectkit.cli.evaluate import label_options, read_annotations
+from affectkit.cli.score_tables import TITLES, number, show_table
 
 if TYPE_CHECKING:
     from affectkit.comparison import Compared, Comparison

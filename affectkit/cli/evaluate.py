@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from affectkit.cli.evaluate_folds import evaluate_folds, folds_options
+from affectkit.cli.options import PluginChoice, plugin_options
+from affectkit.cli.score_tables import TITLES, show_class_by_class, show_table, text, told_of_one
 from affectkit.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from affectkit.evaluation import Evaluation, Scored
-    from affectkit.intervals import Score
     from affectkit.labels import LabelSet
     from affectkit.references import Annotations
 
-TITLES = {
-    "macro_f1": "macro-F1",
-    "macro_f1_all": "over all",
-    "uar": "UAR",
-    "war": "WAR",
-    "mean_f1": "mean F1",
-    "mean_f1_all": "over all",
-    "mean_ccc": "mean CCC",
-    "ece": "ECE",
-}
 COLUMNS = {
     "categorical": ("macro_f1", "macro_f1_all", "uar", "war", "ece"),
     "multilabel": ("mean_f1", "mean_f1_all", "ece"),
@@ -36,11 +29,11 @@ COLUMNS = {
 """The metrics of the table by source, by kind of label set; the first of them comes with its interval."""
 
 
-def label_options(function: Any) -> Any:
+def label_options(function: Any, *, required: bool = True) -> Any:
     """Options that ``evaluate`` and ``compare`` share."""
     for option in reversed(
         (
-            click.option("--labels", "path", type=click.Path(path_type=Path), required=True, help="File or folder of annotations."),
+            click.option("--labels", "path", type=click.Path(path_type=Path), required=required, help="File or folder of annotations."),
             click.option(
                 "--set", "name", metavar="NAME", help="Label set of the annotations, for instance basic8 where classes are numbers."
             ),
@@ -60,22 +53,52 @@ def label_options(function: Any) -> Any:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@label_options
+@click.argument("run", required=False)
+@partial(label_options, required=False)
 @click.option("--source", metavar="ID", help="Source to show class by class.  [default: the head, else the fusion, else the best]")
 @click.option(
     "--unanswered",
     type=click.Choice(["skip", "wrong"]),
-    default="skip",
-    show_default=True,
-    help="What becomes of annotated rows that a source does not answer.",
+    help="What becomes of annotated rows that a source does not answer.  [default: skip]",
 )
-def evaluate(run: Path, path: Path, name: str | None, source: str | None, as_json: bool, **given: Any) -> None:
-    """Score every source of the run folder RUN against annotations.
+@folds_options
+@plugin_options()
+def evaluate(
+    plugins: PluginChoice, run: str | None, path: Path | None, name: str | None, source: str | None, as_json: bool, **given: Any
+) -> int | None:
+    """Score every source of the run folder RUN against annotations, or the component RUN on a data set.
 
-    Annotations are tables with the columns media and label (and start, end or time or frame), or with a column per label; ABAW's annotation
+    With --labels: annotations are tables with the columns media and label (and start, end or time or frame), or with a column per label; ABAW's annotation
     files; or lists of frames. Every source is scored in the label set that it speaks, with an interval over resampled videos.
+
+    With --dataset: a modality that looks at faces, for instance ras/face_dynamic, is asked about the test clips of each fold, with the weights of that fold.
+    Without RUN, the lists and files of the data set are looked over.
     """
+    _check_words(run, path, source, given)
+    if given["dataset"] is not None:
+        return evaluate_folds(run, lambda: plugins.registry, {**given, "set": name, "as_json": as_json})
+    if run is None or path is None:
+        raise click.UsageError("Missing argument 'RUN'." if run is None else "Missing option '--labels'.")
+    _evaluate(Path(run), path, name, source, as_json, {**given, "unanswered": given["unanswered"] or "skip"})
+    return None
+
+
+def _check_words(run: str | None, path: Path | None, source: str | None, given: Mapping[str, Any]) -> None:
+    """Refuses options of the one use of the command in the other."""
+    if given["dataset"] is None:
+        strange = [f"--{name}" for name in ("data", "folds", "clips", "fps", "weights", "out") if given[name] is not None]
+        strange += ["--option"] * bool(given["options"])
+        if strange:
+            raise UsageError(f"{', '.join(strange)} belongs to a data set; name it with --dataset")
+    elif path is not None or source is not None:
+        raise UsageError(
+            f"{'--labels' if path is not None else '--source'} is for a run folder, and --dataset for a data set; give one of them"
+        )
+    elif run is not None and "/" not in run:
+        raise UsageError(f"--dataset scores a component, for instance ras/face_dynamic; found {run!r}")
+
+
+def _evaluate(run: Path, path: Path, name: str | None, source: str | None, as_json: bool, given: Mapping[str, Any]) -> None:
     from affectkit import evaluation
 
     annotations = read_annotations(path, name, [run])
@@ -104,33 +127,6 @@ def read_annotations(path: Path, name: str | None, runs: Sequence[Path]) -> Anno
     return read(path, None if name is None else known[name], known)
 
 
-def text(score: Score | None, interval: bool = False) -> str:
-    """A score for a table: ``-`` where it cannot be said."""
-    if score is None or isnan(score.value):
-        return "-"
-    between = f" [{score.low:.2f}, {score.high:.2f}]" if interval and score.low is not None and score.high is not None else ""
-    return f"{score.value:.3f}{between}"
-
-
-def number(value: float | None) -> float | None:
-    """A number for JSON, which has no NaN."""
-    return None if value is None or isnan(value) else value
-
-
-def show_table(columns: Sequence[Any], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """Prints a table, the first column to the left and numbers to the right."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    heads = [Column(str(columns[0]), no_wrap=True), *(Column(str(c), justify="right", no_wrap=True) for c in columns[1:])]
-    table = Table(*heads, box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0), title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*row)
-    needed = Console(width=10_000).measure(table).maximum
-    Console(highlight=False, width=max(needed, Console().width)).print(table)  # numbers are never cut, however narrow the terminal
-
-
 def _chosen(found: Evaluation, source: str | None) -> Mapping[LabelSet, str]:
     """The source to show class by class, per label set of the annotations."""
     if source is None:
@@ -152,7 +148,7 @@ def _show(found: Evaluation, chosen: Mapping[LabelSet, str], given: Mapping[str,
         _show_sources(labels, rows, chosen.get(labels))
         for row in rows:
             if row.answers.source == chosen.get(labels):
-                _show_one(row)
+                show_class_by_class(row)
     for line in _notes(found, given):
         click.echo(line)
 
@@ -175,25 +171,6 @@ def _show_sources(labels: LabelSet, rows: Sequence[Scored], chosen: str | None) 
         for row in rows
     ]
     show_table(columns, table, f"{labels.name}: {', '.join(labels.labels)}")
-
-
-def _show_one(row: Scored) -> None:
-    """Class by class, and which class was taken for which."""
-    answers = row.answers
-    if answers.reference.kind == "continuous" or not row.videos:
-        return
-    occurs = {name: int(n) for name, n in zip(answers.names, row.counted, strict=True)}
-    classes = answers.reference.kind == "categorical"
-    metrics = ("f1", "precision", "recall") if classes else ("f1", "ece")
-    kept = [name for name in answers.names if occurs[name] or not isnan(row.scores[f"f1/{name}"].value)]
-    table = [[name, *(text(row.scores[f"{m}/{name}"], interval=m == "f1") for m in metrics), str(occurs[name])] for name in kept]
-    heads = {"f1": "F1", "precision": "precision", "recall": "recall", "ece": "ECE"}
-    show_table(["class" if classes else "unit", *(heads[m] for m in metrics), "rows"], table, answers.source)
-    confusion = answers.confusion()
-    if confusion is not None:
-        at = [answers.names.index(name) for name in kept] + ([-1] if confusion[:, -1].any() else [])
-        cells = [[answers.names[r], *(str(confusion[r, c]) for c in at)] for r in range(len(confusion)) if confusion[r].any()]
-        show_table(["is / was taken for", *kept, *(["no answer"] if at[-1] < 0 else [])], cells)
 
 
 def _notes(found: Evaluation, given: Mapping[str, Any]) -> list[str]:
@@ -244,38 +221,10 @@ def _told(found: Evaluation, given: Mapping[str, Any]) -> dict[str, Any]:
                 "kind": labels.kind,
                 "labels": list(labels.labels),
                 "default": found.default[labels],
-                "sources": {row.answers.source: _told_one(row) for row in rows},
+                "sources": {row.answers.source: told_of_one(row) for row in rows},
                 "not_evaluated": {source: reason for (name, source), reason in found.left_out.items() if name == labels.name},
             }
             for labels, rows in found.scored.items()
         },
         "notes": _notes(found, given),
-    }
-
-
-def _told_one(row: Scored) -> dict[str, Any]:
-    answers, confusion = row.answers, row.answers.confusion()
-    metrics: dict[str, Any] = {}
-    for name, score in row.scores.items():
-        metric, _, label = name.partition("/")
-        values = {"value": number(score.value), "low": number(score.low), "high": number(score.high)}
-        if label:
-            metrics.setdefault(f"{metric}_by_label", {})[label] = values
-        else:
-            metrics[metric] = values
-    return {
-        "says": answers.labels.name,
-        "rows": int(answers.asked.sum()),
-        "answered": int(answers.answered.sum()),
-        "coverage": number(row.coverage),
-        "media": row.videos,
-        "cannot_say": list(answers.unsaid),
-        "metrics": metrics,
-        **(
-            {}
-            if confusion is None
-            else {
-                "confusion": {"labels": list(answers.names), "counts": confusion[:, :-1].tolist(), "no_answer": confusion[:, -1].tolist()}
-            }
-        ),
     }

@@ -30,19 +30,20 @@ def dataset(name: str) -> Dataset:
     return DATASETS[name]
 
 
-def folds(name: str, data: str | Path) -> tuple[str, ...]:
+def folds(name: str, data: str | Path, *, labels: LabelSet | None = None) -> tuple[str, ...]:
     """Names of the folds of a data set.
 
     Args:
         name: of the data set.
         data: its folder, which is read only where the data set does not have the same folds everywhere.
+        labels: as in :func:`read`.
     """
     found = dataset(name)
     if found.folds:
         return found.folds
     from affectkit.datasets.table import read_table
 
-    return read_table(Path(data), None, None, found.fps).folds
+    return read_table(Path(data), labels, None, found.fps).folds
 
 
 def read(

@@ -26,8 +26,6 @@ Report = Callable[[str], None]
 READERS = 8  # threads that read clips at most
 AHEAD = 4  # batches that are read before their forward passes
 
-NO_EVIDENCE = "it saw nothing to look at in it"
-
 
 @dataclass(frozen=True, eq=False)
 class Said:
@@ -35,10 +33,12 @@ class Said:
 
     Attributes:
         values: (N, C) float64 by label set; NaN where it says nothing.
-        reasons: why nothing is said of an item, by its number.
+        seconds: (N,) float64, how long the items are; NaN where they cannot be read.
+        reasons: why an item cannot be read, by its number.
     """
 
     values: Mapping[LabelSet, np.ndarray]
+    seconds: np.ndarray
     reasons: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -83,6 +83,7 @@ def say(
     """
     cutter = _Cutter(modality)
     said = {labels: np.full((len(items), len(labels)), np.nan) for labels in modality.label_sets}
+    seconds = np.full(len(items), np.nan)
     reasons: dict[int, str] = {}
     batcher = Batcher(modality.id, modality, device, dtype, batch_size)
     done, step = 0, max(1, len(items) // 10)
@@ -91,10 +92,10 @@ def say(
             some = items[first : first + AHEAD * batch_size]
             answers: dict[int, list[Row]] = {}
             for number, found in zip(range(first, first + len(some)), pool.map(cutter, some), strict=True):
-                if isinstance(found, str):
-                    reasons[number] = found
-                    continue
-                for tensors in found:
+                seconds[number] = found.seconds
+                if found.reason:
+                    reasons[number] = found.reason
+                for tensors in found.tensors:
                     batcher.add(Waiting(modality.id, tensors, number, _Answer(items[number], answers.setdefault(number, []))))
             while batcher.pending:
                 batcher.run()
@@ -104,7 +105,16 @@ def say(
             if (done + len(some)) // step > done // step:
                 report(f"{done + len(some)} of {len(items)}")
             done += len(some)
-    return Said(said, reasons)
+    return Said(said, seconds, reasons)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a modality made of an item, clip by clip, or why it cannot be read."""
+
+    tensors: Sequence[Mapping[str, torch.Tensor]] = ()
+    seconds: float = float("nan")
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,18 +133,18 @@ class _Answer:
 
 
 class _Cutter:
-    """From an item to the tensors that a modality makes of it, or the reason why there are none. Called from several threads."""
+    """Reads items and has them preprocessed. Called from several threads."""
 
     def __init__(self, modality: Modality) -> None:
         self.modality = modality
         self.wanted = next(item for item in modality.needs.inputs if item.kind == "faces")
         self.reader = ClipReader(Cache(memory=0.0))
 
-    def __call__(self, item: Item) -> list[dict[str, torch.Tensor]] | str:
+    def __call__(self, item: Item) -> _Read:
         try:
             clips = cut(item, self.modality, self.wanted, self.reader)
         except (MediaError, OSError) as error:
-            return str(error)
+            return _Read(reason=str(error))
         try:
             made = [self.modality.preprocess(clip) for clip in clips]
             found = [as_tensors(tensors) for tensors in made if tensors is not None]
@@ -142,7 +152,7 @@ class _Cutter:
             raise
         except Exception as error:  # a plugin may raise anything
             raise PluginError(f"{self.modality.id}: preprocess raised {type(error).__name__} for {item.id}: {error}") from error
-        return found or NO_EVIDENCE
+        return _Read(found, clips[0].media.duration if clips else float("nan"))
 
 
 def cut(item: Item, modality: Modality, wanted: Input, reader: ClipReader) -> list[Clip]:

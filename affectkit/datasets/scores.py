@@ -1,0 +1,275 @@
+"""Scores of a modality over the folds of a data set: fold by fold, their mean, and all test items together.
+
+Data sets of five folds are compared by the mean of the folds' figures, which is not the figure of all test items together: both are given.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from affectkit.cells import SHOWN, shown
+from affectkit.datasets.checks import check
+from affectkit.datasets.items import Fold, Item
+from affectkit.errors import AffectKitError, LabelError, UsageError, raise_all
+from affectkit.evaluation import Answers, Scored, Unanswered, shared_labels, side_by_side, why_not
+from affectkit.files import replacing
+from affectkit.importing import told
+from affectkit.intervals import RESAMPLES, scores
+from affectkit.media import Media, MediaKind
+from affectkit.probing import PICTURE_SUFFIXES
+from affectkit.store import Part, Run
+from affectkit.timeline import Timeline
+
+if TYPE_CHECKING:
+    import torch
+
+    from affectkit.components import Modality
+    from affectkit.datasets.scoring import Report, Said
+    from affectkit.plugins import Registry
+
+MAIN = ("uar", "war", "macro_f1")
+"""The metrics of which the mean over folds is told."""
+
+
+@dataclass(frozen=True, eq=False)
+class FoldScore:
+    """How well a modality does on the test items of one fold.
+
+    Attributes:
+        fold: the lists.
+        weights: what ``run.json`` would say of the component and its weights.
+        said: what it says of every test item.
+        scored: how well that agrees with the labels.
+        seconds: how long it took to read the items and ask about them.
+    """
+
+    fold: Fold
+    weights: Mapping[str, Any]
+    said: Said
+    scored: Scored
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class FoldScores:
+    """How well a modality does on folds of a data set.
+
+    Attributes:
+        component: id of the modality.
+        folds: fold by fold.
+        pooled: all test items together.
+        notes: what a person should know so as not to read too much into the numbers, as sentences without a full stop.
+    """
+
+    component: str
+    folds: Sequence[FoldScore]
+    pooled: Scored
+    notes: tuple[str, ...]
+
+    def mean(self, metric: str) -> tuple[float, float | None]:
+        """The mean over the folds of a metric, and its standard deviation over them where there are several."""
+        values = [fold.scored.scores[metric].value for fold in self.folds]
+        return fmean(values), stdev(values) if len(values) > 1 else None
+
+
+def score_folds(
+    component: str,
+    folds: Sequence[Fold],
+    registry: Registry,
+    options: Callable[[Fold], Mapping[str, Any]],
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    batch_size: int,
+    unanswered: Unanswered | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    report: Report = lambda line: None,
+) -> FoldScores:
+    """Asks a modality about the test items of each fold, with the weights of that fold.
+
+    Args:
+        component: id of a modality that looks at faces.
+        folds: as :func:`affectkit.datasets.read` gave them.
+        registry: the plugins.
+        options: of the component, by fold.
+        device: where forward passes run.
+        dtype: their precision.
+        batch_size: clips per forward pass at most.
+        unanswered: whether items of which nothing is said are left out or count as wrong; where it is ``None`` they are left out, and clips that
+            are not there are an error.
+        resamples: of the intervals; 0 for none.
+        seed: of the resamples.
+        report: gets lines of progress.
+
+    Raises:
+        AffectKitError: what is wrong with the data, the component or its weights, before anything is scored where that can be seen; several
+            problems are told together.
+    """
+    from affectkit.assembly import collecting, make_modality
+    from affectkit.datasets.scoring import check_modality, say
+
+    problems: list[AffectKitError] = []
+    notes = [note for fold in folds for note in fold.notes]
+    for problem in check(folds, train=False):
+        if problem.kind == "missing" and unanswered is None:
+            more = "give --clips, or --unanswered skip or wrong to go on without them"
+            problems.append(UsageError(f"{problem.text}; {more}"))
+        else:
+            notes.append(problem.text)
+    problems += [UsageError(f"{fold.dataset}, fold {fold.name} has no test items") for fold in folds if not fold.test]
+    made: list[tuple[Fold, Modality, Mapping[str, Any]]] = []
+    for fold in folds:
+        with collecting(problems, component):
+            modality, record = make_modality(component, options(fold), registry)
+            notes += check_modality(modality)
+            notes += _of_other_folds(record, fold)
+            made.append((fold, modality, record))
+    raise_all(list({str(problem): problem for problem in problems}.values()))
+    found = []
+    while made:  # one network in memory at a time
+        fold, modality, record = made.pop(0)
+        begin = time.perf_counter()
+        modality.load(device, dtype)
+        tell = partial(_tell, report, f"fold {fold.name}: ")
+        said = say(modality, fold.test, device=device, dtype=dtype, batch_size=batch_size, report=tell)
+        answers = _answers(modality, fold, said)
+        found.append(FoldScore(fold, record, said, _scored(answers, unanswered, resamples, seed), time.perf_counter() - begin))
+    pooled = _scored(_together([fold.scored.answers for fold in found]), unanswered, resamples, seed)
+    return FoldScores(component, found, pooled, tuple(dict.fromkeys([*notes, *_left_out(found, unanswered)])))
+
+
+def _tell(report: Report, before: str, line: str) -> None:
+    report(before + line)
+
+
+def _of_other_folds(record: Mapping[str, Any], fold: Fold) -> list[str]:
+    """Whether weights were trained on another fold of the same data set, and so on items of this test list: their records say so."""
+    found = []
+    for weights in record["weights"]:
+        path = Path(weights["uri"]).with_suffix(".json")
+        try:
+            options = json.loads(path.read_text(encoding="utf-8"))["plan"]["options"]
+            trained = (options["dataset"], str(options.get("fold") or "1"))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if trained[0] == fold.dataset and trained[1] != fold.name:
+            found.append(
+                f"{weights['file']} was trained on fold {trained[1]} and is tested on fold {fold.name}, whose items it may have learned from"
+            )
+    return found
+
+
+def _answers(modality: Modality, fold: Fold, said: Said) -> Answers:
+    """What is said and what is true, in the same columns."""
+    own = max(said.values, key=lambda labels: shared_labels(labels, fold.labels))
+    if not shared_labels(own, fold.labels):
+        raise LabelError(f"{modality.id} cannot be scored on {fold.dataset}: {why_not(list(said.values), fold.labels)}")
+    truth = np.eye(len(fold.labels))[[item.label for item in fold.test]]
+    groups = np.unique([item.group for item in fold.test], return_inverse=True)[1]
+    return side_by_side(modality.id, own, fold.labels, truth, said.values[own], groups)
+
+
+def _together(parts: Sequence[Answers]) -> Answers:
+    """The answers of several folds as those of one."""
+    first = parts[0]
+    if any((part.names, part.labels) != (first.names, first.labels) for part in parts):
+        raise LabelError(f"{first.source} says other labels in other folds: {'; '.join(', '.join(part.labels.labels) for part in parts)}")
+    before = np.cumsum([0, *(part.videos.max(initial=-1) + 1 for part in parts[:-1])])
+    return replace(
+        first,
+        truth=np.concatenate([part.truth for part in parts]),
+        values=np.concatenate([part.values for part in parts]),
+        videos=np.concatenate([part.videos + shift for part, shift in zip(parts, before, strict=True)]),
+    )
+
+
+def _scored(answers: Answers, unanswered: Unanswered | None, resamples: int, seed: int) -> Scored:
+    policy = unanswered or "skip"
+    tally = answers.tally(unanswered=policy)
+    return Scored(answers, scores(tally, resamples, seed), len(tally.videos), policy)
+
+
+def _left_out(found: Sequence[FoldScore], unanswered: Unanswered | None) -> list[str]:
+    """Of which items nothing was said, why, and what became of them."""
+    fate = "count as wrong" if unanswered == "wrong" else "are left out (--unanswered wrong counts them as wrong)"
+    broken = [(fold.fold.test[i].id, reason) for fold in found for i, reason in fold.said.reasons.items()]
+    silent = [
+        fold.fold.test[i].id
+        for fold in found
+        for i in np.flatnonzero(~fold.scored.answers.answered & fold.scored.answers.asked).tolist()
+        if i not in fold.said.reasons
+    ]
+    lines = []
+    if broken:
+        named = shown([f"{id} ({reason})" for id, reason in broken[:SHOWN]])
+        lines.append(f"{len(broken)} clips cannot be read and {fate}: {named}")
+    if silent:
+        lines.append(f"{len(silent)} clips do not show {found[0].scored.answers.source} enough and {fate}: {shown(silent[:SHOWN])}")
+    return lines
+
+
+def write_run(found: FoldScores, out: Path) -> None:
+    """Writes a run folder of what was said of the test items, one medium per item, with their labels in ``labels.csv``.
+
+    ``affectkit evaluate``, ``compare`` and ``fuse`` read it; ``--labels`` takes its ``labels.csv``.
+
+    Args:
+        found: what :func:`score_folds` gave.
+        out: the folder; new or empty.
+
+    Raises:
+        UsageError: where the folder holds something else.
+        StoreError: where it cannot be written.
+    """
+    check_new(out)
+    first = found.folds[0].fold
+    settings: dict[str, Any] = {
+        "recipe": {"modalities": [found.component], "subjects": "main", "fusion": None, "head": None, "outside": "other"},
+        "dataset": {"name": first.dataset, "folds": {fold.fold.name: dict(fold.weights) for fold in found.folds}},
+    }
+    run = Run(out, settings, sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest())
+    run.begin()
+    sets = {labels.name: told(labels) for fold in found.folds for labels in fold.said.values}
+    lines = ["media,label,fold"]
+    for fold in found.folds:
+        for number, item in enumerate(fold.fold.test):
+            run.write(_part(found.component, item, number, fold.said))
+            lines.append(f"{item.id},{fold.fold.labels.labels[item.label]},{fold.fold.name}")
+    with replacing(out / "labels.csv") as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    run.save(label_sets=sets)
+
+
+def check_new(out: Path) -> None:
+    """Refuses a folder for a run that is not new or empty.
+
+    Raises:
+        UsageError: where it is not.
+    """
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise UsageError(f"{out} is {'a file' if out.is_file() else 'not empty'}; give a new or empty folder with --out")
+
+
+def _part(component: str, item: Item, number: int, said: Said) -> Part:
+    """What is said of one item, as one window of a medium."""
+    seconds = float(np.nan_to_num(said.seconds[number]))
+    rows = {labels: values[number : number + 1] for labels, values in said.values.items()}
+    lines = [
+        Timeline(item.id, -1, component, labels, np.zeros(1), np.array([seconds]), values, ~np.isnan(values).all(axis=1))
+        for labels, values in rows.items()
+    ]
+    kind: MediaKind = "frames" if item.path.is_dir() else "image" if item.path.suffix.lower() in PICTURE_SUFFIXES else "video"
+    medium = Media(item.id, item.path, kind, seconds, fps=item.fps)
+    record = {"kind": kind, "start": 0.0, "duration": seconds, "fps": item.fps, "size": None, "windows": 1}
+    return Part(medium, lines, record=record)
