@@ -88,13 +88,17 @@ def read(path: Path) -> Stored:
     """
     settings = header(path)
     tensors, arguments = _authors(path) if path.suffix in TORCH_SUFFIXES else (load_tensors(path), {})
-    pretrained = any(name.startswith(OF_DECODER) for name in tensors) or not any(".moe_layer." in n or n.startswith("head.") for n in tensors)
+    pretrained = any(name.startswith(OF_DECODER) for name in tensors) or not any(
+        ".moe_layer." in n or n.startswith("head.") for n in tensors
+    )
     found = {_own(name): value for name, value in tensors.items() if not name.startswith(OF_DECODER)}
     if pretrained:
         found = {name: value for name, value in found.items() if name not in UNUSED}
     if "patch_embed.proj.weight" not in found:
         shown = ", ".join(list(tensors)[:5])
-        raise CheckpointError(f"{path} holds no weights of S4D: none of its {len(tensors)} tensors is patch_embed.proj.weight; it has {shown}, ...")
+        raise CheckpointError(
+            f"{path} holds no weights of S4D: none of its {len(tensors)} tensors is patch_embed.proj.weight; it has {shown}, ..."
+        )
     return Stored(path, "pre-trained" if pretrained else "fine-tuned", found, settings, arguments)
 
 
@@ -116,7 +120,9 @@ def fine_tuned(stored: Stored, owner: str, *, released_behaviour: bool = False) 
             f"{owner}: {stored.path} is a pre-trained file, which says no expressions yet: it has no heads. Fine-tune it: "
             f"affectkit train s4d/face_dynamic --set options.start={stored.path} --dataset NAME --data DIR"
         )
-    known = stored.settings.get("sizes") or {name: stored.arguments[name] for name in ("top_k",) if isinstance(stored.arguments.get(name), int)}
+    known = stored.settings.get("sizes") or {
+        name: stored.arguments[name] for name in ("top_k",) if isinstance(stored.arguments.get(name), int)
+    }
     capacity = stored.arguments.get("capacity_factor", 1.0)
     network = S4D(Sizes.of(stored.tensors, known), released_behaviour=released_behaviour, capacity=float(capacity))
     load_strict(network, {name: value.float() for name, value in stored.tensors.items()}, stored.path)
@@ -163,7 +169,9 @@ def _authors(path: Path) -> tuple[dict[str, torch.Tensor], Mapping[str, Any]]:
             "Save its tensors alone where it was made, or fetch it again"
         ) from None
     except (EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is damaged or no file of weights ({str(error).partition(chr(10))[0][:160]}); fetch it again") from None
+        raise CheckpointError(
+            f"{path} is damaged or no file of weights ({str(error).partition(chr(10))[0][:160]}); fetch it again"
+        ) from None
     given = content.get("args") if isinstance(content, dict) else None
     arguments = vars(given) if isinstance(given, argparse.Namespace) else given if isinstance(given, dict) else {}
     for inner in (content.get(key) if isinstance(content, dict) else None for key in NESTED):

@@ -107,7 +107,9 @@ class Sizes:
                 found["adapter"] = tensors[f"{layer}.experts.0.fc1.weight"].shape[0]
             found |= {name: tensors[f"head.{name}.weight"].shape[0] for name in HEADS if f"head.{name}.weight" in tensors}
         except (KeyError, ValueError, IndexError) as error:
-            raise CheckpointError(f"these are no weights of S4D: {error} is not among their {len(tensors)} names or not as expected") from None
+            raise CheckpointError(
+                f"these are no weights of S4D: {error} is not among their {len(tensors)} names or not as expected"
+            ) from None
         fixed = {name: value for name, value in (known or {}).items() if name in ("side", "frames", "heads", "top_k")}
         return cls(**{**found, **fixed})
 
