@@ -79,6 +79,13 @@ class ClipReader:
             return _Pictures(self, [item.path], size)
         return _Decoded(self._video(item, size))
 
+    @staticmethod
+    def decoded(frames: np.ndarray, size: int) -> Frames:
+        """Frames in memory, (N, height, width, 3) uint8 RGB, as those of a clip; for readers of other things than files."""
+        if frames.shape[1:3] == (size, size):
+            return _Decoded(frames)
+        return _Decoded(np.stack([_square(frame, size) for frame in frames]))
+
     def picture(self, path: Path, size: int) -> np.ndarray:
         """One picture as a square, (S, S, 3) uint8 RGB."""
         from affectkit.decoding import read_picture

@@ -135,7 +135,7 @@ class ClipTraining(Training):
         """
         from affectkit import datasets
 
-        return datasets.read(self.options.dataset, data, self.options.fold)
+        return datasets.read(self.options.dataset, data, self.options.fold, clips=self.options.clips)
 
     def read_stills(self) -> Fold | None:
         """The pictures that are learned from beside the clips, of ``options.stills``."""

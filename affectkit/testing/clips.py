@@ -1,0 +1,308 @@
+"""Small real tasks for networks that read clips: sequences made of FER2013's stills, and what reads them without time, to be compared with.
+
+Stills of a class follow each other as if a camera watched somebody: every frame is a real face, and no frame alone has the answer. Stills of one group are in no
+other group, and those of the test list are none of the training list's. N is clips, T frames, S size in pixels, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from affectkit.clip_reading import ClipReader, Frames
+from affectkit.datasets.items import Fold, Item
+from affectkit.errors import UsageError
+from affectkit.intervals import Difference, Score, Tally, differences, scores, tally_classes
+from affectkit.labels import BASIC7, MAFW11, LabelSet
+
+if TYPE_CHECKING:
+    import torch
+
+ORDER2 = LabelSet("order2", ("onset", "offset"))
+"""What the order-only task asks: whether a face goes from neutral to an expression, or back."""
+
+TRAIN, TEST = "train", "public_test"  # splits of FER2013
+FPS = 5.0
+DRIFT = 1.5  # pixels by which the picture moves from its place, about
+PULLS = (1e-3, 1e-2, 1e-1)  # strengths of the ridge that the probe chooses from
+FIVE = 5  # parts of the groups by which it chooses
+
+
+@dataclass(frozen=True)
+class MadeClips:
+    """Clips of a task.
+
+    Attributes:
+        labels: C classes.
+        frames: (N, T, S, S) uint8 grey.
+        truth: (N,) int64 columns.
+        groups: (N,) names; no still is in two groups.
+        test: (N,) bool, the test list.
+    """
+
+    labels: LabelSet
+    frames: np.ndarray
+    truth: np.ndarray
+    groups: np.ndarray
+    test: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def name(self, row: int) -> str:
+        """Name of a clip, as MAFW names its own: five digits, from 1."""
+        return f"{row + 1:05}"
+
+    def fold(self, folder: Path = Path()) -> Fold:
+        """The lists; the clips are folders of frames below ``folder``, where :meth:`write` puts them."""
+        items = [
+            Item(self.name(row), folder / "frames" / self.name(row), int(self.truth[row]), str(self.groups[row]), FPS)
+            for row in range(len(self))
+        ]
+        train, test = (tuple(item for item, side in zip(items, self.test, strict=True) if side == wanted) for wanted in (False, True))
+        return Fold("made", "1", self.labels, train, test)
+
+    def reader(self) -> ClipReader:
+        """Reads the clips of :meth:`fold` from memory, for a training that reads no files."""
+        return _MemoryReader({self.name(row): np.repeat(self.frames[row][..., None], 3, axis=-1) for row in range(len(self))})
+
+    def write(self, folder: Path) -> None:
+        """Writes folders of frames (``frames/00001/01.png``), a table ``clips.csv`` with the groups, as ``--dataset csv`` reads it, and, where the classes are
+        among MAFW's, the lists of its first fold in the form that ``--dataset mafw`` reads.
+
+        Args:
+            folder: where; made where it is not there.
+        """
+        import cv2
+
+        lines = ["file,label,split,group,fps"]
+        for row in range(len(self)):
+            own = folder / "frames" / self.name(row)
+            own.mkdir(parents=True)
+            for number, frame in enumerate(self.frames[row], start=1):
+                cv2.imwrite(str(own / f"{number:02}.png"), frame)
+            split = "test" if self.test[row] else "train"
+            lines.append(f"frames/{self.name(row)},{self.labels.labels[self.truth[row]]},{split},{self.groups[row]},{FPS:g}")
+        (folder / "clips.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if set(self.labels.labels) <= set(MAFW11.labels):
+            lists = folder / "anno" / "single" / "no_caption" / "set_1"
+            lists.mkdir(parents=True)
+            for mode, side in (("train", ~self.test), ("test", self.test)):
+                rows = [f"{self.name(row)},{MAFW11.index(self.labels.labels[self.truth[row]])}" for row in np.flatnonzero(side).tolist()]
+                (lists / f"{mode}.csv").write_text("\n".join(["video_name,labels", *rows]) + "\n", encoding="utf-8")
+
+
+def expression_clips(
+    fer2013: Path, *, clips: int = 560, test: int = 350, frames: int = 16, stills: int = 8, size: int = 48, groups: int = 20, seed: int = 0
+) -> MadeClips:
+    """Clips that go from one of the seven basic expressions to another; the label is the one in which they end.
+
+    The mean of the frames has both alike: what is blind to order can at best say which two they are.
+
+    Args:
+        fer2013: the table of FER2013 as a Parquet file with the columns ``split``, ``label`` and ``jpeg``.
+        clips: of the training list, as many of each class.
+        test: clips of the test list.
+        frames: T.
+        stills: different stills in a clip, half of them of each expression.
+        size: S.
+        groups: of each list.
+        seed: of what is random.
+    """
+    random = np.random.default_rng(seed)
+    pools = _Pools(fer2013, BASIC7.labels, groups, random)
+    classes = len(BASIC7)
+    found: list[tuple[np.ndarray, int, str, bool]] = []
+    for split, wanted in ((TRAIN, clips), (TEST, test)):
+        for number in range(wanted):
+            last = number % classes
+            first = (last + 1 + int(random.integers(classes - 1))) % classes
+            group = int(random.integers(groups))
+            pictures = pools.draw(split, group, [first] * (stills - stills // 2) + [last] * (stills // 2), random)
+            found.append((_film(pictures, frames, size, random), last, f"{split} {group}", split == TEST))
+    return _made(BASIC7, found, random)
+
+
+def order_clips(
+    fer2013: Path,
+    *,
+    expression: str = "happiness",
+    clips: int = 400,
+    test: int = 200,
+    frames: int = 16,
+    stills: int = 8,
+    size: int = 48,
+    groups: int = 20,
+    seed: int = 0,
+) -> MadeClips:
+    """Clips that go from neutral to an expression, and the same clips backwards; the label is which (:data:`ORDER2`).
+
+    Both directions of a clip have the same frames, in the same list and group: whatever does not look at their order is right in exactly one half.
+
+    Args:
+        fer2013: as in :func:`expression_clips`.
+        expression: one of the seven basic ones.
+        clips: of the training list, both directions counted.
+        test: clips of the test list.
+        frames: T.
+        stills: different stills in a clip, half of them neutral.
+        size: S.
+        groups: of each list.
+        seed: of what is random.
+    """
+    random = np.random.default_rng(seed)
+    pools = _Pools(fer2013, ("neutral", expression), groups, random)
+    found: list[tuple[np.ndarray, int, str, bool]] = []
+    for split, wanted in ((TRAIN, clips), (TEST, test)):
+        for _ in range(wanted // 2):
+            group = int(random.integers(groups))
+            film = _film(pools.draw(split, group, [0] * (stills - stills // 2) + [1] * (stills // 2), random), frames, size, random)
+            found += [(film, 0, f"{split} {group}", split == TEST), (film[::-1], 1, f"{split} {group}", split == TEST)]
+    return _made(ORDER2, found, random)
+
+
+class _Pools:
+    """Stills of some classes, divided among groups."""
+
+    def __init__(self, fer2013: Path, names: Sequence[str], groups: int, random: np.random.Generator) -> None:
+        import pandas as pd
+
+        if not fer2013.is_file():
+            raise UsageError(f"there is no {fer2013}; give the table of FER2013 as a Parquet file with the columns split, label and jpeg")
+        table = pd.read_parquet(fer2013)
+        column = {name: number for number, name in enumerate(names)}
+        found = np.array([column.get(BASIC7.labels[BASIC7.index(label)], -1) for label in table["label"]])
+        self._jpegs = table["jpeg"].to_numpy()
+        self._rows: Mapping[tuple[str, int, int], np.ndarray] = {
+            (split, group, number): rows
+            for split in (TRAIN, TEST)
+            for number in range(len(names))
+            for group, rows in enumerate(
+                np.array_split(random.permutation(np.flatnonzero((table["split"] == split) & (found == number))), groups)
+            )
+        }
+
+    def draw(self, split: str, group: int, classes: Sequence[int], random: np.random.Generator) -> list[np.ndarray]:
+        """One still per class that is named, in that order, (48, 48) uint8 each; some twice only where there are too few."""
+        import cv2
+
+        used: dict[int, list[int]] = {}
+        for number in set(classes):
+            rows, wanted = self._rows[split, group, number], classes.count(number)
+            used[number] = random.choice(rows, wanted, replace=len(rows) < wanted).tolist()
+        chosen = [used[number].pop() for number in classes]
+        return [np.asarray(cv2.imdecode(np.frombuffer(self._jpegs[row], np.uint8), cv2.IMREAD_GRAYSCALE)) for row in chosen]
+
+
+def _film(stills: Sequence[np.ndarray], frames: int, size: int, random: np.random.Generator) -> np.ndarray:
+    """Stills one after the other for the same time each, seen by a camera that drifts: (T, S, S) uint8."""
+    import cv2
+
+    scale = size / stills[0].shape[0]
+    drift = np.cumsum(random.normal(size=(frames, 2)), axis=0)
+    drift = DRIFT * scale * (drift - drift.mean(0)) / (np.abs(drift - drift.mean(0)).max() + 1e-9)
+    film = []
+    for number, (right, down) in enumerate(drift):
+        move = np.array([[scale, 0, right], [0, scale, down]], dtype=np.float64)
+        film.append(cv2.warpAffine(stills[number * len(stills) // frames], move, (size, size), borderMode=cv2.BORDER_REPLICATE))
+    return np.stack(film).astype(np.uint8)
+
+
+def _made(labels: LabelSet, found: Sequence[tuple[np.ndarray, int, str, bool]], random: np.random.Generator) -> MadeClips:
+    """Clips in random order, so that names say nothing."""
+    films, truth, groups, test = zip(*(found[row] for row in random.permutation(len(found))), strict=True)
+    return MadeClips(labels, np.stack(films), np.array(truth, dtype=np.int64), np.array(groups), np.array(test))
+
+
+class _MemoryReader(ClipReader):
+    def __init__(self, clips: Mapping[str, np.ndarray]) -> None:
+        super().__init__()
+        self.clips = clips
+
+    def open(self, item: Item, size: int) -> Frames:
+        """The frames of a made clip."""
+        return self.decoded(self.clips[item.id], size)
+
+
+def mean_probe(clips: MadeClips) -> np.ndarray:
+    """What a linear reader of the mean of all frames says of the test list: (M, C) probabilities of softmax regression.
+
+    Its ridge is the one of :data:`PULLS` that is best on groups of the training list that it has not seen.
+
+    Args:
+        clips: the task.
+    """
+    import torch
+
+    pixels = clips.frames.mean(1).reshape(len(clips), -1).astype(np.float64)
+    train = ~clips.test
+    pixels = (pixels - pixels[train].mean(0)) / (pixels[train].std(0) + 1e-6)
+    _, _, axes = np.linalg.svd(pixels[train], full_matrices=False)
+    pixels = (
+        pixels @ axes.T
+    )  # with a ridge, weights lie in the span of the rows that they are learned from: nothing is lost, and less is to be computed
+    seen, truth, classes = torch.from_numpy(pixels).float(), torch.from_numpy(clips.truth), len(clips.labels)
+    names = np.unique(clips.groups[train])
+    part = np.searchsorted(names, np.where(train, clips.groups, names[0])) % min(FIVE, len(names))
+    right = dict.fromkeys(PULLS, 0)
+    for held in np.unique(part[train]):
+        learned, judged = (torch.from_numpy(np.flatnonzero(train & side)) for side in (part != held, part == held))
+        for pull in PULLS:
+            says = _regression(seen[learned], truth[learned], classes, pull)(seen[judged])
+            right[pull] += int((says.argmax(1) == truth[judged]).sum())
+    best = max(right, key=lambda pull: right[pull])
+    rows = torch.from_numpy(np.flatnonzero(train))
+    with torch.no_grad():
+        found: np.ndarray = _regression(seen[rows], truth[rows], classes, best)(seen[torch.from_numpy(clips.test)]).softmax(1).numpy()
+    return found
+
+
+def _regression(rows: torch.Tensor, truth: torch.Tensor, classes: int, pull: float) -> torch.nn.Linear:
+    """Softmax regression: the least cross-entropy with ``pull`` times the squared weights."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    linear = torch.nn.Linear(rows.shape[1], classes)
+    torch.nn.init.zeros_(linear.weight)
+    torch.nn.init.zeros_(linear.bias)
+    search = torch.optim.LBFGS(linear.parameters(), max_iter=40, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        search.zero_grad()
+        found = cross_entropy(linear(rows), truth) + pull * linear.weight.square().sum()
+        found.backward()
+        return found
+
+    search.step(loss)
+    return linear
+
+
+def score(clips: MadeClips, values: np.ndarray, metric: str = "uar") -> Score:
+    """A metric of the test list, with an interval over its groups.
+
+    Args:
+        clips: the task.
+        values: (M, C) probabilities of the clips of its test list, in order.
+        metric: ``"uar"``, ``"war"``, ``"macro_f1"``.
+    """
+    return scores(_tally(clips, values))[metric]
+
+
+def gain(clips: MadeClips, values: np.ndarray, baseline: np.ndarray, metric: str = "uar") -> Difference:
+    """How much better some predictions of the test list are than others: ``low`` above 0 is better, with an interval over the groups.
+
+    Args:
+        clips: the task.
+        values: (M, C) probabilities.
+        baseline: (M, C) probabilities, for instance of :func:`mean_probe`.
+        metric: as in :func:`score`.
+    """
+    return differences(_tally(clips, baseline), _tally(clips, values))[metric]
+
+
+def _tally(clips: MadeClips, values: np.ndarray) -> Tally:
+    return tally_classes(clips.truth[clips.test], np.asarray(values, dtype=np.float64), clips.groups[clips.test], clips.labels.labels)
