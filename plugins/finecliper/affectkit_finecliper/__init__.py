@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from affectkit.api import Modality, hookimpl
+from affectkit.api import Modality, Provider, Training, hookimpl
 
 
 @hookimpl
@@ -17,9 +17,27 @@ def affectkit_modalities() -> Iterable[type[Modality]]:
 
 
 @hookimpl
+def affectkit_providers() -> Iterable[type[Provider]]:
+    """Points and regions of a face."""
+    from affectkit_finecliper.landmarks import Landmarks
+    from affectkit_finecliper.parsing import Parsing
+    from affectkit_finecliper.parsing_network import ParsingNetwork
+
+    return [Landmarks, Parsing, ParsingNetwork]
+
+
+@hookimpl
 def affectkit_recipes() -> Iterable[Path]:
     """Frames alone, and with the other streams."""
     return sorted((Path(__file__).parent / "recipes").glob("*.yaml"))
+
+
+@hookimpl
+def affectkit_trainings() -> Iterable[type[Training]]:
+    """How what is tuned is made."""
+    from affectkit_finecliper.trainings.clips import FaceDynamicTraining
+
+    return [FaceDynamicTraining]
 
 
 @hookimpl

@@ -178,6 +178,10 @@ class FineCliper(nn.Module):
         x = clip.ln_final(x)[torch.arange(len(x), device=x.device), tokens.argmax(1)]
         return unit(x @ clip.text_projection)
 
+    def factor(self) -> Tensor:
+        """What cosines are multiplied with, (1,) float32."""
+        return self.scale.float().exp().clamp(max=LARGEST_SCALE)
+
     def matched(self, points: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """How well clips match what a class is, and what it is not.
 
@@ -189,7 +193,7 @@ class FineCliper(nn.Module):
         Returns:
             Scaled cosines (B, C) float32 with each.
         """
-        scale = self.scale.float().exp().clamp(max=LARGEST_SCALE)
+        scale = self.factor()
         return scale * points @ positive.T, scale * points @ negative.T
 
     def logits(self, points: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
