@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from affectkit.cli.options import PluginChoice, plugin_options
+from affectkit.errors import UsageError
 
 if TYPE_CHECKING:
     from affectkit.making import Made
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     help="Run folder to learn from; may be repeated. Of core/fusion.",
 )
 @click.option("--labels", type=click.Path(path_type=Path), metavar="FILE", help="Annotations, instead of the recipe's options.labels.")
+@click.option("--dataset", metavar="NAME", help="Data set in --data: dfew, ferv39k, mafw, csv, ...; of trainings on clips.")
+@click.option("--fold", metavar="FOLD", help="Fold of it; its test list is never read.")
+@click.option("--clips", type=click.Path(path_type=Path), metavar="DIR", help="Folder of its clips, where it is not found.")
 @click.option("--out", type=click.Path(path_type=Path), default="affectkit-train", show_default=True, help="Folder of what is written.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the recipe, for instance epochs=3.")
 @click.option("--limit", type=click.IntRange(min=1), help="Rows of each part at most, for a quick try.")
@@ -46,6 +52,9 @@ def train(
     data: Path | None,
     predictions: tuple[Path, ...],
     labels: Path | None,
+    dataset: str | None,
+    fold: str | None,
+    clips: Path | None,
     overrides: tuple[str, ...],
     as_json: bool,
     **given: Any,
@@ -54,15 +63,27 @@ def train(
 
     RECIPE is a YAML file or the name of an installed one (affectkit recipes --training lists them; fusion stands for core/fusion). It writes NAME.safetensors, NAME.json and the model card
     NAME.md into the folder of --out. The same command goes on with a training that was stopped.
+
+    --dataset and --fold choose what a training on clips learns from, for instance affectkit train s4d/face_dynamic --dataset dfew --fold 1 --data DIR.
     """
+    from affectkit.datasets import dataset as named
     from affectkit.making import make
     from affectkit.training_recipes import Plan
 
+    if dataset is not None:
+        named(dataset)  # a name that there is not has a better message here than as a key of the recipe
+    said = {"dataset": dataset, "fold": fold, "clips": None if clips is None else str(clips)}
+    chosen = {key: value for key, value in said.items() if value is not None}
     if recipe == "fusion":
         recipe = "core/fusion"
-    plan = Plan.load(recipe, find=plugins.registry.training_recipe, overrides=(*overrides, *_keys(predictions, labels)), data=data)
+    plan = Plan.load(recipe, find=plugins.registry.training_recipe, overrides=(*overrides, *_keys(predictions, labels, chosen)), data=data)
+    known = {item.name for item in fields(plugins.registry.get(plan.training, "training").cls.Options)}
+    if strange := [f"--{key}" for key in chosen if key not in known]:
+        raise UsageError(f"{plan.training} does not learn from a data set of clips; leave out {', '.join(strange)}")
     command = (
-        _command(recipe, overrides, given["limit"]) + " --predictions RUN" * bool(predictions) + " --labels FILE" * (labels is not None)
+        _command(recipe, overrides, given["limit"], chosen)
+        + " --predictions RUN" * bool(predictions)
+        + " --labels FILE" * (labels is not None)
     )
     try:
         made = make(plan, plugins.registry, out, command=command, report=lambda line: click.echo(line, err=as_json), **given)
@@ -76,16 +97,18 @@ def train(
         _show(made)
 
 
-def _keys(predictions: tuple[Path, ...], labels: Path | None) -> list[str]:
+def _keys(predictions: tuple[Path, ...], labels: Path | None, chosen: Mapping[str, str]) -> list[str]:
     """What the options say that stand for keys of the recipe."""
-    found = [f"options.predictions={json.dumps([str(path) for path in predictions])}"] if predictions else []
+    found = [f"options.{key}={json.dumps(value)}" for key, value in chosen.items()]
+    found += [f"options.predictions={json.dumps([str(path) for path in predictions])}"] if predictions else []
     return found + ([f"options.labels={json.dumps(str(labels))}"] if labels is not None else [])
 
 
-def _command(recipe: str, overrides: tuple[str, ...], limit: int | None) -> str:
+def _command(recipe: str, overrides: tuple[str, ...], limit: int | None, chosen: Mapping[str, str]) -> str:
     """What was called, without the places of this machine."""
     name = Path(recipe).name if recipe.endswith((".yaml", ".yml")) else recipe
-    words = ["affectkit train", name, "--data DATA --out OUT", *(f"--set {_without_folder(text)}" for text in overrides)]
+    dataset = [f"--{key} {'CLIPS' if key == 'clips' else value}" for key, value in chosen.items()]
+    words = ["affectkit train", name, *dataset, "--data DATA --out OUT", *(f"--set {_without_folder(text)}" for text in overrides)]
     return " ".join([*words, *([] if limit is None else [f"--limit {limit}"])])
 
 

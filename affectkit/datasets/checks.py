@@ -36,9 +36,9 @@ def check(folds: Sequence[Fold], *, train: bool = True) -> tuple[Problem, ...]:
 
     Args:
         folds: as :func:`affectkit.datasets.read` gave them, which has refused lists that share items within a fold.
-        train: whether the clips to learn from must be there too.
+        train: whether the items to learn from are looked at too.
     """
-    found = [problem for fold in folds for problem in _counts(fold)]
+    found = [problem for fold in folds for problem in _counts(fold, ("train", "test") if train else ("test",))]
     for one, other in combinations(folds, 2):
         both = sorted({item.id for item in one.test} & {item.id for item in other.test})
         if both:
@@ -75,23 +75,25 @@ def _reason(path: Path) -> str:
     return ""
 
 
-def _counts(fold: Fold) -> list[Problem]:
+def _counts(fold: Fold, modes: Sequence[str]) -> list[Problem]:
     """Lists that differ from those of the authors in how many items of each class they have."""
     dataset = DATASETS[fold.dataset]
     found = []
-    for mode, items, known in (("train", fold.train, dataset.train), ("test", fold.test, dataset.test)):
-        expected = known.get(fold.name)
-        counts = class_counts(items, len(fold.labels))
+    for mode in modes:
+        items, known = (fold.train, dataset.train) if mode == "train" else (fold.test, dataset.test)
+        counts, expected = class_counts(items, len(fold.labels)), known.get(fold.name)
         if expected is None or counts == expected:
             continue
-        where = f"{fold.dataset}, fold {fold.name}: the {mode} list has {len(items)} items, its authors' {sum(expected)}"
-        differ = [
-            f"{name} {count} instead of {wanted}"
+        where = f"{fold.dataset}, fold {fold.name}: the {mode} list has {len(items)} items"
+        if len(items) != sum(expected):
+            found.append(Problem("counts", f"{where}, and that of its authors has {sum(expected)}"))
+            continue
+        differ = (
+            f"{count} of {name} and not {wanted}"
             for name, count, wanted in zip(fold.labels.labels, counts, expected, strict=True)
             if count != wanted
-        ]
-        order = "; are its labels in another order?" if len(items) == sum(expected) else ""
-        found.append(Problem("counts", f"{where} ({', '.join(differ)}){order}"))
+        )
+        found.append(Problem("counts", f"{where} as that of its authors, and {', '.join(differ)}; are its labels in another order?"))
     return found
 
 
