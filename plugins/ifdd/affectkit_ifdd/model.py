@@ -16,9 +16,9 @@ from torchvision.models.video.mvit import MSBlockConfig, MultiscaleBlock, Positi
 
 from affectkit.api import ConfigError
 from affectkit_ifdd.lifting import Lifted, Lifting
-from affectkit_ifdd.sizes import SLOTS, Sizes
+from affectkit_ifdd.sizes import MEAN, SLOTS, STD, Sizes
 
-MEAN, STD = 0.45, 0.225  # of every channel, as Kinetics-400 weights of torchvision expect them
+RELEASED_CONSTRAINT = 0.1  # weight of the constraint term, a sum over the batch, in the published loss
 DEPTH_DROPPED = 0.2  # of the last block; less in those before
 HEAD_DROPPED = 0.5
 
@@ -161,7 +161,7 @@ class IFDD(nn.Module):
         self.embed = Embedding(sizes)
         self.backbone = Pyramid(sizes)
         self.head = Head(sizes)
-        self.apply(_begin)
+        nn.init.trunc_normal_(self.backbone.backbone.pos_encoding.class_token, std=0.02)
 
     def forward(self, clips: Tensor) -> Tensor:
         """Logits (B, classes) of clips (B, 3, T, side, side) float RGB in [0, 1]."""
@@ -204,13 +204,3 @@ def _pictures(tokens: Tensor) -> Tensor:
     """Tokens (B, 1 + S * n * n, C) without the class token as pictures (B * S, C, n, n)."""
     side = math.isqrt((tokens.shape[1] - 1) // SLOTS)
     return tokens[:, 1:].unflatten(1, (SLOTS, side, side)).flatten(0, 1).permute(0, 3, 1, 2)
-
-
-def _begin(module: nn.Module) -> None:
-    """First parameters, as those of torchvision's transformer."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    if isinstance(module, PositionalEncoding):
-        nn.init.trunc_normal_(module.class_token, std=0.02)

@@ -13,6 +13,7 @@ FRAMES = (16, 32)
 SLOTS = 8  # of time, in which a clip is read
 SHRINK = 32  # pixels of a side that become one patch of the last stage
 PUBLISHED = (1, 2, 5, 2)
+MEAN, STD = 0.45, 0.225  # of every channel, as the weights of Kinetics-400 expect them
 TOLD_BY = ("embed.conv_proj.weight", "backbone.WaveLifts.project_compress.weight", "head.head.1.weight")
 
 Shapes = Mapping[str, tuple[int, ...]]

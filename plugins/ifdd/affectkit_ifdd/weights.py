@@ -8,14 +8,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from affectkit.api import CheckpointError, ConfigError, LabelSet
+from affectkit.api import Checkpoint, CheckpointError, ConfigError, LabelSet
 from affectkit.errors import did_you_mean
 from affectkit.labels import DFEW7, FERV39K7, FERV39K7_DFER_CLIP, KNOWN, MAFW11, MAFW11_DFER_CLIP, MAFW11_OFFICIAL
-from affectkit_ifdd.sizes import Shapes, Sizes, sizes_of
+from affectkit_ifdd.sizes import MEAN, STD, Shapes, Sizes, sizes_of
 
 if TYPE_CHECKING:
     import torch
 
+K400 = Checkpoint(
+    uri="https://download.pytorch.org/models/mvit_v2_s-ae3be167.pth",
+    licence="BSD-3-Clause",
+    source="torchvision mvit_v2_s, Kinetics-400 (Li et al. 2022, MViTv2, ported from SlowFast); the videos of Kinetics are for research",
+    mean=(MEAN,) * 3,
+    std=(STD,) * 3,
+    size=138_291_000,
+    commercial=False,
+)
 PRETRAINED = "conv_proj.weight"  # names a file of torchvision's mvit_v2_s, with which a training begins
 MOST_CLASSES = {11: (32, MAFW11_OFFICIAL)}  # frames and labels that the authors have with so many classes, and with no others
 FRAMES = 16  # with any other number

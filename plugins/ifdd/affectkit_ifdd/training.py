@@ -1,0 +1,168 @@
+"""The training of ``ifdd/face_dynamic`` on the clips of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from affectkit.api import About, Checkpoint, CheckpointError, ClipOptions, ClipTraining, ConfigError, Part, UsageError
+from affectkit.clip_augmentation import Augmentation, Mixing
+from affectkit.clip_sampling import segments, spread, window
+from affectkit.labels import DFEW7
+from affectkit_ifdd.face_dynamic import settings_of
+from affectkit_ifdd.sizes import PUBLISHED, Sizes
+from affectkit_ifdd.weights import K400
+
+if TYPE_CHECKING:
+    import torch
+
+OWN_BATCH = 16  # clips of a step of the authors, by which their constraint term, a sum, is to be multiplied to be a mean
+STRIDES = {"ferv39k": 1, "mafw": 2}
+
+
+@dataclass(frozen=True)
+class FaceDynamicOptions(ClipOptions):
+    """Options of ifdd/face_dynamic_training, beside those of every training on clips.
+
+    Attributes:
+        frames: 16 or 32.
+        size: of a frame in pixels, a multiple of 32.
+        stride: native frames from one frame to the next, from a random place; 0 draws them from the whole clip, one of each of as many equal pieces. ``None``
+            is 1 on FERV39k, 2 on MAFW, and 0 otherwise, also on DFEW, whose clips of sixteen frames were drawn so.
+        start: what the transformer begins with: the weights of Kinetics-400, or random numbers, as the authors' code does because it never calls what loads
+            them.
+        k400: path of these weights, the file of torchvision's ``mvit_v2_s``, instead of the one from the net.
+        constraint: weight of the constraint term, the mean over the clips of a batch. The authors add the clips of a batch of 16 up, with weight 0.1.
+        released_behaviour: the authors' training: pixels as they are, indices that read elsewhere than they say, the whole feature left out for a fifth of the
+            clips, and the constraint term added up, so that its weight (0.1) grows with the batch; ``constraint`` is then not looked at.
+        width: channels of the first stage.
+        blocks: of each stage.
+    """
+
+    frames: int = 16
+    size: int = 224
+    augment: Augmentation = field(default_factory=lambda: Augmentation(crop=0.5, colour=0.4, hue=0.4))
+    mix: Mixing = field(default_factory=lambda: Mixing(mixup=0.8, cutmix=1.0, smoothing=0.1))
+    stride: int | None = None
+    start: Literal["k400", "random"] = "k400"
+    k400: str | None = None
+    constraint: float = 0.1 * OWN_BATCH
+    released_behaviour: bool = False
+    width: int = 96
+    blocks: tuple[int, ...] = PUBLISHED
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        own = Sizes(2, self.frames, self.size, self.width, self.blocks)
+        if self.constraint < 0 or (self.stride is not None and self.stride < 0):
+            raise ConfigError(f"constraint and stride must not be negative, found {self.constraint} and {self.stride}")
+        if self.stills is not None:
+            raise ConfigError("IFDD learns from clips alone; leave stills out")
+        if self.start == "k400" and own != Sizes(2, self.frames):
+            raise ConfigError(
+                "the weights of Kinetics-400 fit 224 pixels, width 96 and blocks [1, 2, 5, 2] alone; set start to random for another network"
+            )
+        if self.start == "k400" and self.released_behaviour:
+            raise ConfigError(
+                "the weights of Kinetics-400 expect standardised pixels, which released_behaviour does not give; set start to random, as the authors' code "
+                "begins, or leave released_behaviour out"
+            )
+
+
+class FaceDynamicTraining(ClipTraining):
+    """The whole network of ``ifdd/face_dynamic``, from weights of Kinetics-400: cross-entropy with mixed clips and the constraint term."""
+
+    name = "face_dynamic_training"
+    labels = DFEW7  # until its data are read
+    Options = FaceDynamicOptions
+    checkpoints: ClassVar[Mapping[str, Checkpoint]] = {"k400": K400}
+
+    def __init__(self, options: Any = None) -> None:
+        super().__init__(options)
+        self._start: Path | None = None
+
+    def used_checkpoints(self) -> Mapping[str, Checkpoint]:
+        """What it begins with."""
+        return super().used_checkpoints() if self.options.start == "k400" else {}
+
+    def parts(self, data: Path) -> Mapping[str, Part]:
+        """The clips; that there is what the network begins with is looked for before they are read."""
+        from affectkit import checkpoints
+
+        for checkpoint in self.used_checkpoints().values():
+            try:
+                self._start = checkpoints.resolve(checkpoint, owner=self.id)
+            except CheckpointError as problem:
+                raise CheckpointError(
+                    f"{problem}; or give it with --set options.k400=FILE, or begin with random numbers: --set options.start=random"
+                ) from None
+        return super().parts(data)
+
+    def sample(self, count: int, random: np.random.Generator | None) -> np.ndarray:
+        """A random window of the clip, or frames from all of it; in the middle, where nothing may be random."""
+        options = self.options
+        if self.stride:
+            return window(count, options.frames, self.stride, 0.5 if random is None else float(random.random()))
+        return spread(count, options.frames) if random is None else segments(count, options.frames, random)
+
+    @property
+    def stride(self) -> int:
+        """Native frames from one frame to the next, 0 for those of the whole clip."""
+        options = self.options
+        return STRIDES.get(options.dataset, 0) if options.stride is None else int(options.stride)
+
+    @property
+    def sizes(self) -> Sizes:
+        """What the network is made of.
+
+        Raises:
+            UsageError: before the data were read, which say how many classes there are.
+        """
+        if "fold" not in vars(self):
+            raise UsageError(f"{self.id} knows its classes when it has read its data; call parts() first")
+        options = self.options
+        return Sizes(len(self.labels), options.frames, options.size, options.width, options.blocks, options.released_behaviour)
+
+    def network(self) -> torch.nn.Module:
+        from affectkit_ifdd.model import IFDD
+        from affectkit_ifdd.pretrained import begin
+
+        network = IFDD(self.sizes)
+        if self._start is not None:
+            begin(network, self._start)
+        return network
+
+    def predict(self, network: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        logits: torch.Tensor = network(batch["frames"].transpose(1, 2))
+        return logits
+
+    def loss(self, network: torch.nn.Module, batch: Mapping[str, torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy with the mixed labels, and the constraint term (IFDD, loss): the static part should be what neighbouring frames share."""
+        from torch.nn.functional import cross_entropy
+
+        from affectkit_ifdd.model import RELEASED_CONSTRAINT, constraint_loss
+
+        seen = network.see(batch["frames"].transpose(1, 2))  # type: ignore[operator]
+        released = self.options.released_behaviour
+        weight = RELEASED_CONSTRAINT if released else self.options.constraint
+        told = cross_entropy(seen.logits.float(), batch["truth"], weights)
+        return told + weight * constraint_loss(seen.constraint.float(), per_clip=not released)
+
+    def settings(self, logits: torch.Tensor, truth: np.ndarray) -> Mapping[str, Any]:
+        """The temperature, and what the shapes of the tensors do not tell."""
+        return {**super().settings(logits, truth), "label_set": self.labels.name, **settings_of(self.sizes, self.stride)}
+
+    def about(self) -> About:
+        begun = "weights of Kinetics-400 (torchvision mvit_v2_s)" if self.options.start == "k400" else "random numbers"
+        return About(
+            title="IFDD: the expression of a face over a clip",
+            what=f"IFDD (AAAI 2025, arXiv 2412.13168) for {self.options.frames} frames of {self.options.size} pixels, begun with {begun}, for `ifdd/face_dynamic`.",
+            data=f"{self.fold.dataset}, fold {self.fold.name}, its training list",
+            licence="as the data set allows; most of these data sets are for research alone",
+            limits="It was measured on a part of the training list, not on the test list: affectkit evaluate ifdd/face_dynamic --dataset does that.",
+            more={"label_set": self.labels.name, "begun_with": self.options.start},
+        )
