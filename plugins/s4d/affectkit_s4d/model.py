@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -248,28 +248,18 @@ def check_shape(x: Tensor, sizes: Sizes) -> None:
         )
 
 
-def normalised(pixels: Tensor, side: int) -> Tensor:
-    """Pixels as the network sees them.
-
-    Args:
-        pixels: (..., H, W, 3) uint8 RGB; or float RGB in [0, 1].
-        side: wanted, in pixels; the shape of a frame is not kept.
-
-    Returns:
-        (..., 3, side, side) float, less the mean and over the standard deviation of ImageNet.
-    """
-    x = pixels.movedim(-1, -3)
-    x = x.float() / 255 if x.dtype == torch.uint8 else x
-    if x.shape[-2:] != (side, side):
-        flat = functional.interpolate(x.flatten(0, -4), (side, side), mode="bilinear", antialias=True)
-        x = flat.unflatten(0, x.shape[:-3])
-    mean, std = (torch.tensor(values, device=x.device, dtype=x.dtype).view(3, 1, 1) for values in (MEAN, STD))
-    return (x - mean) / std
+def standardised(pixels: Tensor) -> Tensor:
+    """RGB (..., 3, H, W) float in [0, 1], less the mean and over the standard deviation of ImageNet."""
+    mean, std = (torch.tensor(values, device=pixels.device, dtype=pixels.dtype).view(3, 1, 1) for values in (MEAN, STD))
+    return (pixels - mean) / std
 
 
-def clips_of(frames: Tensor, side: int) -> Tensor:
-    """Clips (B, T, H, W, 3) of pixels as :class:`S4D` reads them: (B, 3, T, side, side)."""
-    return normalised(frames, side).transpose(1, 2)
+def clips_of(crops: Tensor, side: int) -> Tensor:
+    """Crops (B, T, H, W, 3) uint8 as :class:`S4D` reads them: (B, 3, T, side, side) float; their shape is not kept."""
+    pixels = crops.permute(0, 1, 4, 2, 3).float() / 255
+    if pixels.shape[-2:] != (side, side):
+        pixels = functional.interpolate(pixels.flatten(0, 1), (side, side), mode="bilinear", antialias=True).unflatten(0, crops.shape[:2])
+    return standardised(pixels).transpose(1, 2)
 
 
 def sincos(count: int, width: int) -> Tensor:
@@ -308,20 +298,12 @@ def layer_of(name: str, depth: int) -> int:
     return int(name.split(".")[1]) + 1 if name.startswith("blocks.") else depth + 1
 
 
-def groups_of(network: nn.Module, decay: float, falloff: float) -> list[dict[str, Any]]:
-    """Groups of parameters for an optimiser, with ``scale``, a factor of the rate: ``falloff ** (depth + 1 - layer)``; vectors are not pulled to zero.
+def rates(network: nn.Module, falloff: float) -> dict[str, float]:
+    """What each parameter learns as a share of what the heads do: ``falloff ** (depth + 1 - layer)``.
 
     Args:
         network: with ``blocks``.
-        decay: pull of matrices to zero.
         falloff: what a layer learns less than the one above it, in (0, 1].
     """
-    depth = len(network.blocks)  # type: ignore[arg-type]
-    groups: dict[tuple[int, bool], dict[str, Any]] = {}
-    for name, value in network.named_parameters():
-        if value.requires_grad:
-            key = (layer_of(name, depth), value.ndim > 1)
-            scale = falloff ** (depth + 1 - key[0])
-            group = groups.setdefault(key, {"params": [], "weight_decay": decay if key[1] else 0.0, "scale": scale})
-            group["params"].append(value)
-    return [groups[key] for key in sorted(groups)]
+    depth = len(network.get_submodule("blocks"))  # type: ignore[arg-type]
+    return {name: falloff ** (depth + 1 - layer_of(name, depth)) for name, _ in network.named_parameters()}

@@ -19,7 +19,7 @@ import affectkit
 from affectkit.api import BASIC8, CheckpointError, Clip, ConfigError, Evidence, Media, Output, Span
 from affectkit.batching import collate
 from affectkit.checkpoints import load_tensors, random_network, save_tensors
-from affectkit.cli import main
+from affectkit.cli import cli
 from affectkit.labels import DFEW7, FERV39K7, MAFW11, project
 from affectkit.testing import examples
 from affectkit.testing.contracts import examine
@@ -204,7 +204,7 @@ def test_bf16_says_about_the_same(weights: Path) -> None:
 def test_real_clips_in_one_run(shared_data: Path, tmp_path: Path) -> None:
     """By tiny weights, beside mini, without a network connection."""
     runner = CliRunner()
-    told = runner.invoke(main, ["weights", "tiny", "--recipe", "s4d/s4d", "s4d", "--out", str(tmp_path / "tiny")])
+    told = runner.invoke(cli, ["weights", "tiny", "--recipe", "s4d/s4d", "s4d", "--out", str(tmp_path / "tiny")])
     assert told.exit_code == 0, told.output
     videos = [str(shared_data / "video" / name) for name in ("debate_5s.mp4", "single_face.mp4", "no_face.mp4")]
     arguments = [
@@ -218,7 +218,7 @@ def test_real_clips_in_one_run(shared_data: Path, tmp_path: Path) -> None:
         "--out",
         str(tmp_path / "run"),
     ]
-    told = runner.invoke(main, arguments)
+    told = runner.invoke(cli, arguments)
     assert told.exit_code == 0, told.output
     table = affectkit.read_run(tmp_path / "run", "dfew7")
     mine = table[table["source"] == ID]

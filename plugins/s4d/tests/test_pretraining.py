@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from affectkit_s4d.model import normalised
+from affectkit_s4d.model import standardised
 from affectkit_s4d.pretraining import HIDDEN, MaskedAutoencoder, errors, masks, patches, targets
 
 from affectkit.api import UsageError
@@ -117,7 +117,7 @@ def test_the_loss_falls_below_that_of_knowing_nothing() -> None:
         wave = (torch.arange(SMALL.side).view(1, 1, 1, 1, -1) / 8 + phase).mul(2 * torch.pi).sin() / 2 + 0.5
         pixels = wave.expand(8, 3, SMALL.frames, SMALL.side, SMALL.side)
         hidden = masks(8, SMALL.tokens, 0.5, generator)
-        x = normalised(pixels.permute(0, 2, 3, 4, 1), SMALL.side).transpose(1, 2)
+        x = standardised(pixels.transpose(1, 2)).transpose(1, 2)
         loss = errors(network(x, hidden), pixels, hidden, 16).mean()
         optimiser.zero_grad()
         loss.backward()

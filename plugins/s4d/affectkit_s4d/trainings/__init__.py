@@ -1,0 +1,1 @@
+"""How the weights of S4D are made: masked pre-training, and fine-tuning on clips and pictures together."""
