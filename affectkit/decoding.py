@@ -12,7 +12,7 @@ first damage follows at the end of the stream, so nothing is lost silently:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ class Sound:
     samples: np.ndarray
 
 
-def read_frames(media: Media) -> Iterator[Frame]:
+def read_frames(media: Media) -> Generator[Frame]:
     """The pictures of a medium in presentation order, at strictly rising times.
 
     Pictures without a time stamp follow the one before by one frame; of several with the same time the first is given.

@@ -16,17 +16,18 @@ from affectkit.buffers import FrameBuffer, Resampler, SoundBuffer, Ticker, downs
 from affectkit.clips import Clock, Request, Subject, Window
 from affectkit.components import Evidence, Input, Modality, Needs, Provider
 from affectkit.cues import join, words_within
-from affectkit.decoding import Frame, Sound, read_frames, read_sound
+from affectkit.decoding import Sound, read_sound
 from affectkit.errors import AffectKitError, MediaError, PluginError
 from affectkit.faces import EPS, Detections, FaceStore, Tracker
 from affectkit.faces import within as inside
+from affectkit.film import Film, Look
 from affectkit.media import Clip, Media, Span
 from affectkit.planner import Plan
 
 PIECE_SECONDS = 30.0  # longest piece of sound that a media-scoped provider or a media unit gets
 LONGEST_GAP = 1.0  # seconds without samples inside a piece; a longer gap ends it, so that it is not filled with zeros
-FACE_CHUNK = 16  # sampled frames that a detector sees in one call, at most
-CHUNK_BYTES = 64 * 2**20  # of full frames that wait for a detector: sixteen at 1280 x 720 are 42 MiB, at 3840 x 2160 the third reaches it
+FACE_CHUNK = 8  # sampled frames that a detector sees in one call, at most; meanwhile the next are decoded
+CHUNK_BYTES = 64 * 2**20  # of full frames that wait for a detector: eight at 1280 x 720 are 21 MiB, at 3840 x 2160 the third reaches it
 
 
 Made = Mapping[tuple[Input, int, int], Evidence]  # (input, window index, track) to what a window- or face-scoped provider found
@@ -56,7 +57,6 @@ class Reader:
         self.frame_times: dict[int, float] = {}
         self.end = media.start
         self._broken = False
-        self._tickers = {what: Ticker(fps) for what, fps in plan.sampling(media).items()}
         self._faces = FaceStore(plan.face_inputs, native_fps=media.fps)
         self._tracker = Tracker()
         self._frames = {frames: FrameBuffer(frames.size) for frames in plan.frame_needs}
@@ -71,14 +71,22 @@ class Reader:
         self._outbox: list[Request] = []
         self._seen: set[tuple[str, int, float]] = set()
         self._waiting: list[tuple[float, np.ndarray]] = []
-        self._held: Frame | None = None
-        self._video: Iterator[Frame] | None = None
+        self._held: Look | None = None
+        self._film: Film | None = None
+        self._video: Film | None = None  # the film, until it ends
         self._audio: Iterator[Sound] | None = None
 
     def windows(self) -> Iterator[Window]:
         """Windows in time order; a medium that breaks ends with the last window that something was read of."""
-        spans = self.plan.spans(self.media)
         self._open()
+        try:
+            yield from self._read()
+        finally:
+            if self._film is not None:
+                self._film.close()
+
+    def _read(self) -> Iterator[Window]:
+        spans = self.plan.spans(self.media)
         group = self.plan.group_size
         for first in range(0, len(spans), group):
             batch = list(enumerate(spans[first : first + group], first))
@@ -97,7 +105,8 @@ class Reader:
 
     def _open(self) -> None:
         if self.plan.wants_pictures and self.media.kind != "audio":
-            self._video = read_frames(self.media)
+            tickers = {what: Ticker(fps) for what, fps in self.plan.sampling(self.media).items()}
+            self._video = self._film = Film(self.media, tickers, self.clock)
             self.decodes.append("video")
         for kind in self.plan.media_kinds:
             self._spoken[kind] = self._ask_once(kind)
@@ -148,7 +157,8 @@ class Reader:
 
     def _read_sound(self) -> None:
         rate = self.plan.decode_rate
-        sound = self._next(self._audio, "sound")
+        with self.clock("decode"):
+            sound = self._next(self._audio, "sound")
         if sound is None:
             self._audio = None
             for wanted, buffer in self._sound.items():
@@ -168,8 +178,7 @@ class Reader:
     def _next(self, stream: Iterator | None, stage: str):  # type: ignore[no-untyped-def]
         """The next frame or piece of sound, ``None`` at the end of the stream; where it breaks the break is reported."""
         try:
-            with self.clock("decode"):
-                return next(stream, None) if stream is not None else None
+            return next(stream, None) if stream is not None else None
         except MediaError as error:
             self.report(stage, "", error)
             self._broken = True
@@ -211,13 +220,11 @@ class Reader:
             self._held = frame
             return False
         self.end = max(self.end, frame.time)
-        due = [what for what, ticker in self._tickers.items() if ticker.due(frame.time)]
-        if not due:
+        image = frame.image
+        if image is None:
             return True
-        with self.clock("decode"):
-            image = frame.rgb()
         small: dict[int | None, np.ndarray] = {}
-        for what in due:
+        for what in frame.due:
             if what == "detect":
                 self._waiting.append((frame.time, image))
             elif isinstance(what, str):
@@ -233,7 +240,7 @@ class Reader:
         """Takes one frame without looking at it; false at the end of the stream."""
         return self._next_frame() is not None
 
-    def _next_frame(self) -> Frame | None:
+    def _next_frame(self) -> Look | None:
         """The frame that is held back, or the next one, whose time is noted; ``None`` at the end of the stream."""
         frame, self._held = self._held, None
         if frame is not None:

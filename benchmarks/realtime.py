@@ -6,8 +6,8 @@ What is timed is what `affectkit run` does from opening the file to the last par
 before, and one run counts for nothing. Subtitles and a description are put beside a copy of the video, so that every modality has
 evidence. A factor of 10 is ten times real time.
 
-Stages are added up over threads: decoding, faces and preprocessing are in the thread that reads, forward passes and writing in
-another one, so that the whole may be faster than its stages one after the other. `processor` is the time of all threads on all cores,
+Stages are added up over threads: pictures are decoded in a thread of their own, faces and preprocessing are in the thread that reads, forward passes and
+writing in a third, so that the whole may be faster than its stages one after the other. `processor` is the time of all threads on all cores,
 which other work on the machine does not count in; it does in the seconds of a stage.
 """
 
@@ -24,12 +24,17 @@ from affectkit.media import discover
 from affectkit.session import Session
 
 GOAL = 10.0
-READING = ("decode", "track", "preprocess")  # stages of the reading thread, beside the providers
+READING = ("track", "preprocess")  # stages of the reading thread, beside the providers
 
 
 def readers(session: Session) -> set[str]:
     """Stages that run in the thread which reads a medium."""
     return {*READING, *(provider.id for kind in session.assembly.plan.providers.values() for provider in kind)}
+
+
+def thread_of(stage: str, reading: set[str]) -> str:
+    """The thread in which a stage is."""
+    return "decoding" if stage == "decode" else "reading" if stage in reading else "main"
 
 
 def report(session: Session, runs: Sequence[Measured], duration: float) -> None:
@@ -42,17 +47,16 @@ def report(session: Session, runs: Sequence[Measured], duration: float) -> None:
     total = sum(seconds.values())
     rows: list[Sequence[object]] = [("stage", "thread", "seconds", "factor", "share of all stages")]
     rows += [
-        (name, "reading" if name in reading else "main", seconds[name], f"{duration / seconds[name]:.1f}", f"{seconds[name] / total:.0%}")
+        (name, thread_of(name, reading), seconds[name], f"{duration / seconds[name]:.1f}", f"{seconds[name] / total:.0%}")
         for name in names
         if seconds[name] >= 0.0005
     ]
     print(table(rows))
-    threads = {
-        thread: sum(value for name, value in seconds.items() if (name in reading) is (thread == "reading"))
-        for thread in ("reading", "main")
-    }
+    threads: dict[str, float] = {}
+    for name in names:
+        threads[thread_of(name, reading)] = threads.get(thread_of(name, reading), 0.0) + seconds[name]
     slower = max(threads, key=lambda thread: threads[thread])
-    first = max((name for name in names if (name in reading) is (slower == "reading")), key=lambda name: seconds[name])
+    first = max((name for name in names if thread_of(name, reading) == slower), key=lambda name: seconds[name])
     wall = [run.seconds for run in runs]
     factor = duration / median(wall)
     print(f"wall {spread(wall)}; processor {spread([run.processor for run in runs])}")
