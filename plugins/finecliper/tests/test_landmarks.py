@@ -146,7 +146,6 @@ def test_points_lie_on_the_eyes_the_nose_and_the_mouth(real: Landmarker, photos:
     crops, wanted = (np.stack(rows) for rows in zip(*photos.values(), strict=True))
     found = real.find(crops)
     each = np.linalg.norm(five_of(found.points) - wanted, axis=-1) / eyes(found.points)[:, None]
-    print({name: np.round(row, 3).tolist() for name, row in zip(photos, each, strict=True)})
     assert found.presence.min() > 0.9
     assert np.median(each, axis=0).max() < NEAR, "right eye, left eye, nose, right and left corner of the mouth"
     assert each.mean() < NEAR
@@ -168,11 +167,10 @@ def test_what_is_no_face_is_not_taken_for_one(real: Landmarker, shared_data: Pat
     import cv2
 
     view = cv2.imread(str(shared_data / "images" / "no-faces.jpg"))[..., ::-1]
-    parts = [view[top : top + 150, left : left + 150] for top in (0, 200) for left in (0, 200, 400)]
+    side = min(view.shape[:2]) // 2
+    parts = [view[top : top + side, left : left + side] for top in (0, side) for left in range(0, view.shape[1] - side, side)]
     flat = [np.full((96, 96, 3), level, np.uint8) for level in (0, 128, 255)]
-    found = [real.find(image[None]).presence[0] for image in [*parts, *flat, noise(1)[0]] if image.shape[0] == image.shape[1]]
-    assert len(found) >= 6
-    assert max(found) < 0.5
+    assert max(real.find(image[None]).presence[0] for image in [*parts, *flat, noise(1)[0]]) < 0.5
 
 
 @pytest.mark.parametrize("degrees", [-30, 15, 30])
@@ -210,22 +208,23 @@ def error_of_sets(points: np.ndarray, mirrored: np.ndarray, right: Sequence[int]
 
 
 def test_blendshapes_name_what_a_face_does(real: Landmarker, photos: dict):
-    def strongest(name: str, mirrored: bool = False) -> dict[str, float]:
-        crops = photos[name][0][None]
-        weights = real.find(crops[:, :, ::-1] if mirrored else crops).blendshapes
-        assert weights.shape == (1, 52)
-        return dict(zip(mesh.BLENDSHAPES, weights[0].tolist(), strict=True))
-
-    happy, neutral, angry = strongest("happy"), strongest("neutral"), strongest("angry")
+    crops = np.stack([shown for shown, _ in photos.values()])
+    weights, mirrored = real.find(crops).blendshapes, real.find(crops[:, :, ::-1]).blendshapes
+    assert weights.shape == (len(photos), 52)
+    happy, neutral, angry, surprised = (
+        dict(zip(mesh.BLENDSHAPES, weights[list(photos).index(name)].tolist(), strict=True))
+        for name in ("happy", "neutral", "angry", "surprised")
+    )
     assert min(happy["mouthSmileLeft"], happy["mouthSmileRight"]) > 0.6 > 0.3 > neutral["mouthSmileLeft"]
     assert min(angry["browDownLeft"], angry["browDownRight"]) > 2 * max(happy["browDownLeft"], happy["browDownRight"])
-    assert strongest("surprised")["jawOpen"] > max(neutral["jawOpen"], angry["jawOpen"])
+    assert surprised["jawOpen"] > max(neutral["jawOpen"], angry["jawOpen"])
     assert happy["neutral"] < 0.1
-    asymmetric = max(
-        ("mouthSmile", "eyeSquint", "mouthDimple", "browOuterUp"), key=lambda at: abs(angry[f"{at}Left"] - angry[f"{at}Right"])
-    )
-    mirrored = strongest("angry", mirrored=True)
-    assert (angry[f"{asymmetric}Left"] > angry[f"{asymmetric}Right"]) == (mirrored[f"{asymmetric}Left"] < mirrored[f"{asymmetric}Right"])
+    sides = [
+        [mesh.BLENDSHAPES.index(f"{name[:-4]}{side}") for name in mesh.BLENDSHAPES if name.endswith("Left") for side in ("Left", "Right")]
+    ]
+    left, right = np.array(sides).reshape(-1, 2).T
+    slant, mirror = (values[:, left] - values[:, right] for values in (weights, mirrored))
+    assert np.corrcoef(slant.ravel(), mirror.ravel())[0, 1] < -0.5, "left and right are each other's mirror image"
 
 
 def test_size_and_margin_of_crops_hardly_matter(real: Landmarker, shared_data: Path, detector: YuNet):
@@ -279,9 +278,6 @@ def test_on_real_videos_the_points_are_in_the_pixels_of_the_crops(name: str, bun
         regions = parts.data["labels"][np.arange(len(nose)), nose[:, 1], nose[:, 0]]
         assert set(regions.tolist()) == {mesh.REGIONS.index("nose")}
     each = np.concatenate(errors)
-    print(
-        f"{name}: {len(each)} faces in {seen} windows, mean error {each.mean():.3f} of the distance between the eyes, median {np.median(each):.3f}"
-    )
     assert seen
     assert np.median(each) < NEAR
 
@@ -439,7 +435,7 @@ def test_the_published_digest_is_that_of_the_bundle(bundle: Path):
     [
         ({"presence": 1.5}, "presence must be in [0, 1], found 1.5"),
         ({"looks": 0}, "looks must be at least 1, found 0"),
-        ({"drawn": "69"}, "drawn must be 68 or 478, found '69'. Did you mean"),
+        ({"drawn": "69"}, "drawn must be 68 or 478, found '69'. Known: 478, 68."),
         ({"radius": 0.0}, "radius must be greater than 0 pixels, found 0.0"),
     ],
 )
