@@ -54,11 +54,11 @@ def test_a_break_comes_in_its_turn(tmp_path, video):
     broken.write_bytes(whole[: len(whole) * 2 // 3])
     film, times = films.Film(open_media(broken), {}, Clock()), []
     with pytest.raises(MediaError, match=r"broken\.mp4") as caught:
-        for look in film:
-            times.append(look.time)
+        times.extend(look.time for look in film)
     film.close()
     assert times == [frame.time for frame in islice(read_frames(open_media(broken)), len(times))]
-    assert times[-1] > 1 and caught.value.at is not None, "what comes before the break is given first"
+    assert times[-1] > 1, "what comes before the break is given first"
+    assert caught.value.at is not None
 
 
 def test_closing_ends_the_thread_and_frees_the_file(video):
