@@ -174,7 +174,12 @@ def _load(folder: Path, owner: str) -> Any:
     try:
         with _quiet():
             network, found = kind.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False, output_loading_info=True, dtype=torch.float32
+                str(folder),
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told below
+                dtype=torch.float32,
             )
     except (OSError, RuntimeError, TypeError, ValueError, KeyError, AttributeError, SafetensorError) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
