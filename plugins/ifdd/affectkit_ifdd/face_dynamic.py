@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -187,9 +187,7 @@ class FaceDynamic(Modality):
         told |= {name: [_at(*pair) for pair in zip(times.cpu(), self.places(values).cpu(), strict=True)] for name, values in index.items()}
         told["alike"] = _rounded(_joined([split.gate for split in splits]))
         ends = mask.sum(1).cumsum(0).tolist()
-        return [
-            {name: values[first:last] for name, values in told.items()} for first, last in zip([0, *ends[:-1]], ends, strict=True)
-        ]
+        return [{name: values[first:last] for name, values in told.items()} for first, last in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def settings_of(sizes: Sizes, stride: int) -> dict[str, Any]:

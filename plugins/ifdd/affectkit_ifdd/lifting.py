@@ -78,7 +78,9 @@ class Splitting(nn.Module):
         self.register_buffer("index_even", torch.arange(0, SLOTS, 2))
         self.register_buffer("index_odd", torch.arange(1, SLOTS, 2))
         self.dim_project = nn.Sequential(nn.Conv2d(channels, LAYERS, 1), nn.GELU())
-        self.time_project = nn.Sequential(nn.Linear(SLOTS, SLOTS), nn.GELU(), nn.Linear(SLOTS, 1)).requires_grad_(False)  # published, never used
+        self.time_project = nn.Sequential(nn.Linear(SLOTS, SLOTS), nn.GELU(), nn.Linear(SLOTS, 1)).requires_grad_(
+            False
+        )  # published, never used
         self.offset_project_approx = nn.Sequential(nn.Linear(SLOTS * SLOTS, SLOTS // 2, bias=False), nn.Tanh())
         self.offset_project_detail = nn.Sequential(nn.Linear(SLOTS * SLOTS, SLOTS // 2, bias=False), nn.Tanh())
 
@@ -156,7 +158,9 @@ class Lifting(nn.Module):
         split = self.adapt_split(patches)
         static, dynamic = self.xa_norm(split.static), self.xd_norm(split.dynamic)
         static = static + self.project_a(_explained(self.q_a(static), self.kv_d(dynamic)))  # update: what both share
-        dynamic = dynamic - self.project_d(_explained(self.q_d(dynamic), self.kv_a(static)))  # predict: without what the static part explains
+        dynamic = dynamic - self.project_d(
+            _explained(self.q_d(dynamic), self.kv_a(static))
+        )  # predict: without what the static part explains
         query, key, value = (_heads(part) for part in self.qkv(self.out_norm1(dynamic)).chunk(3, -1))
         mixed = dynamic + self.drop(self.project(_merged(functional.scaled_dot_product_attention(query, key, value))))
         last = self.drop_whole(self.mlp(self.out_norm2(mixed)))

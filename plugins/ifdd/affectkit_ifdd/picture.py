@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PARTS = {"static": "#2b6cb0", "dynamic": "#c05621"}
 SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
-SHOWN = 0.55  # how much of a map covers the face
+SHOWN = 0.45  # how much of a map covers the face
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _view(figure: object, sight: Sight) -> None:
         axes.scatter(places, np.full(len(places), height), s=60, color=colour, zorder=3)
         for number, place in enumerate(places, 1):
             axes.annotate(str(number), (place, height), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8, color=colour)
-    axes.set(xlim=(-0.5, count - 0.5), ylim=(-0.6, 1.7), yticks=range(len(PARTS)), yticklabels=list(PARTS), xticks=range(count))
+    axes.set(xlim=(-0.5, count - 0.5), ylim=(-0.6, 2.0), yticks=range(len(PARTS)), yticklabels=list(PARTS), xticks=range(count))
     axes.set_xlabel("frame", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(axis="x", alpha=0.3)
