@@ -37,8 +37,12 @@ class Cells:
         raise_all([ConfigError(f"{self.path}, {self.unit} {self.lines[i]}: {wrong[i]}") for i in sorted(wrong)[:SHOWN]])
 
 
-def read_text(path: Path) -> Cells:
+def read_text(path: Path, forms: str = FORMS) -> Cells:
     """A text file, separated by commas, semicolons or tabs, whichever its header has most of; lines of ``#`` before the header are skipped.
+
+    Args:
+        path: the file.
+        forms: what files of its kind look like, for messages.
 
     Raises:
         ConfigError: where it is absent, no text in UTF-8, no table, or has no rows.
@@ -48,7 +52,7 @@ def read_text(path: Path) -> Cells:
     except FileNotFoundError:
         raise ConfigError(f"there are no labels at {path}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not text in UTF-8; {FORMS}") from None
+        raise ConfigError(f"{path} is not text in UTF-8; {forms}") from None
     except OSError as error:
         raise ConfigError(f"the labels {path} cannot be read: {error.strerror}") from None
     skipped = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
@@ -65,7 +69,7 @@ def read_text(path: Path) -> Cells:
     except csv.Error as error:
         raise ConfigError(f"{path}, line {reader.line_num + skipped}: not a row of a table ({error})") from error
     if not rows:
-        raise ConfigError(f"{path} has {'a header and no rows' if header else 'nothing in it'}; {FORMS}")
+        raise ConfigError(f"{path} has {'a header and no rows' if header else 'nothing in it'}; {forms}")
     return Cells(path, header, rows, numbers)
 
 

@@ -15,6 +15,7 @@ from affectkit.errors import ConfigError, LabelError, UsageError
 from affectkit.labels import LabelSet
 
 MODES = ("train", "test")
+FORM = "a list has one clip and its label in each line (docs/datasets.md shows them)"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def read_lists(
 
 def _table(path: Path, *columns: str) -> Cells:
     """A list with a header, of which the first column is a clip and the second a label."""
-    text = read_text(path)
+    text = read_text(path, FORM)
     if tuple(cell.lower() for cell in text.header[:2]) != columns:
         raise ConfigError(f"{path}, line 1: expected the columns {', '.join(columns)}, found {shown(text.header)}")
     text.fail({i: f"expected {' and '.join(columns)}, found {shown(row)}" for i, row in enumerate(text.rows) if len(row) < 2})
@@ -112,12 +113,12 @@ def _words(path: Path) -> Cells:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not text in UTF-8") from None
+        raise ConfigError(f"{path} is not text in UTF-8; {FORM}") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     rows = {number: line.split() for number, line in enumerate(lines, 1) if line.strip()}
     if not rows:
-        raise ConfigError(f"{path} has nothing in it")
+        raise ConfigError(f"{path} has nothing in it; {FORM}")
     text = Cells(path, [], list(rows.values()), list(rows))
     text.fail({i: f"expected a clip and its label, found {shown(row)}" for i, row in enumerate(text.rows) if len(row) < 2})
     return text

@@ -1,0 +1,129 @@
+"""Modalities that read a class from how bright a face is, 30 grey levels apart, and a training that learns it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from affectkit.api import AU12, BASIC7, About, Audio, Clip, Input, Modality, Needs, Output, hookimpl
+from affectkit.clip_training import ClipOptions, ClipTraining
+from affectkit.labels import DFEW7
+
+SIDE = 8
+
+
+@dataclass(frozen=True)
+class Options:
+    checkpoint: str | None = None
+    least: int = 1
+
+
+class Window(Modality):
+    """Four crops of a clip; the number in the file of the checkpoint is added to the class."""
+
+    name = "window"
+    labels = BASIC7
+    needs = Needs(inputs=(Input("faces", count=4, size=SIDE),))
+    Options = Options
+
+    def load(self, device, dtype):
+        given = getattr(self.options, "checkpoint", None)
+        self.shift = 0 if given is None else int(self.weights().read_text())
+
+    def preprocess(self, clip: Clip):
+        import torch
+
+        crops = clip.inputs["faces"].data["crops"]
+        return {"crops": torch.from_numpy(crops.copy())} if len(crops) >= getattr(self.options, "least", 1) else None
+
+    def predict(self, batch: Mapping) -> Output:
+        from torch.nn import functional
+
+        crops, count = batch["crops"].double(), batch["crops_mask"].sum(1)
+        level = crops.sum((1, 2, 3, 4)) / (count * SIDE * SIDE * 3)
+        column = ((level / 30).round().long() + self.shift) % 7
+        return Output({BASIC7: functional.one_hot(column, 7).float() * 0.93 + 0.01})
+
+
+class Frame(Window):
+    """Every crop by itself."""
+
+    name = "frame"
+    unit = "frame"
+    needs = Needs(inputs=(Input("faces", fps=25.0, size=SIDE), Input("landmarks")))
+
+
+@dataclass(frozen=True)
+class NoFile:
+    size: int = 8
+
+
+class Fixed(Window):
+    """Takes no file of weights."""
+
+    name = "fixed"
+    Options = NoFile
+
+
+class Units(Window):
+    """Speaks another kind of labels."""
+
+    name = "units"
+    labels = AU12
+
+    def predict(self, batch: Mapping) -> Output:
+        import torch
+
+        return Output({AU12: torch.full((len(batch["crops"]), 12), 0.5)})
+
+
+class Ear(Window):
+    """Looks at nothing."""
+
+    name = "ear"
+    needs = Needs(audio=Audio())
+
+
+class Broken(Window):
+    """Raises while it prepares a clip."""
+
+    name = "broken"
+
+    def preprocess(self, clip: Clip):
+        raise ValueError("no such thing")
+
+
+class Stuck(Window):
+    """Raises in its forward pass."""
+
+    name = "stuck"
+
+    def predict(self, batch: Mapping) -> Output:
+        raise ValueError("no such thing either")
+
+
+class Learn(ClipTraining):
+    """A line through the brightness of a clip."""
+
+    name = "learn"
+    labels = DFEW7  # until the data set is read
+    Options = ClipOptions
+
+    def network(self):
+        import torch
+
+        return torch.nn.Linear(1, len(self.labels))
+
+    def predict(self, network, batch):
+        return network(batch["frames"].mean((1, 2, 3, 4))[:, None] * 10)
+
+    def about(self) -> About:
+        return About("A line", "a line", "made clips", "MIT", "everything")
+
+
+@hookimpl
+def affectkit_modalities():
+    return [Window, Frame, Fixed, Units, Ear, Broken, Stuck]
+
+
+@hookimpl
+def affectkit_trainings():
+    return [Learn]

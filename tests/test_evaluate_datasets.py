@@ -1,0 +1,434 @@
+"""``affectkit evaluate --dataset`` and ``affectkit train --dataset`` as users meet them, with a modality whose answers are known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+from sklearn.metrics import accuracy_score, recall_score
+
+from affectkit.api import BASIC7, Input, Modality, Needs, Output
+from affectkit.cli import cli
+from affectkit.clip_reading import Cache, ClipReader
+from affectkit.datasets import Item
+from affectkit.datasets.scoring import cut
+from affectkit.labels import DFEW7, canonical
+from affectkit.testing.media import make_video
+
+PLUGIN = Path(__file__).with_name("dataset_plugin")
+STEP = 30  # grey levels from one class to the next
+FOLDS = 3
+Clips = dict[str, tuple[str, str, int]]  # id to the label of the list, what the pictures show, and the fold
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(cli, ["--plugins-dir", str(PLUGIN), *map(str, words)], terminal_width=200)
+
+
+def evaluate(*words: object) -> dict[str, Any]:
+    """What the command prints with --json."""
+    found = call("evaluate", *words, "--json", "--device", "cpu", "--bootstrap", 50)
+    assert found.exit_code == 0, found.output
+    return json.loads(found.stdout)
+
+
+def refused(*words: object, status: int = 2) -> str:
+    found = call(*words)
+    assert found.exit_code == status, found.output
+    return found.stderr
+
+
+def picture(level: float, side: int = 10) -> bytes:
+    return cv2.imencode(".png", np.full((side, side, 3), level, np.uint8))[1].tobytes()
+
+
+def folder(path: Path, levels: Sequence[float]) -> Path:
+    """A folder of frames."""
+    path.mkdir(parents=True)
+    for number, level in enumerate(levels, start=1):
+        (path / f"{number}.png").write_bytes(picture(level))
+    return path
+
+
+def shown(label: str) -> float:
+    return STEP * BASIC7.index(label)
+
+
+def tree(path: Path, clips: Clips, frames: int = 3) -> Path:
+    """Clips in the form of DFEW's authors; every fold but one's own is learned from."""
+    for id, (_, look, _) in clips.items():
+        folder(path / "Clip/clip_224x224" / id, [shown(look)] * frames)
+    for fold in range(1, 6):
+        for mode in ("train", "test"):
+            rows = [f"{int(id)},{DFEW7.index(label) + 1}" for id, (label, _, own) in clips.items() if (own == fold) == (mode == "test")]
+            file = path / f"EmoLabel_DataSplit/{mode}(single-labeled)/set_{fold}.csv"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("\n".join(["video_name,label", *rows]) + "\n")
+    return path
+
+
+def some_clips(seed: int = 0, each: int = 2) -> Clips:
+    """Clips of three folds; about a third shows something else than the list says. The third fold has no disgust."""
+    random = np.random.default_rng(seed)
+    clips: Clips = {}
+    for fold in range(1, FOLDS + 1):
+        for label in DFEW7.labels:
+            for _ in range(each if (fold, label) != (3, "disgust") else 0):
+                look = label if random.random() < 0.65 else str(random.choice(DFEW7.labels))
+                clips[f"{len(clips) + 1:05}"] = (label, look, fold)
+    return clips
+
+
+@pytest.fixture(scope="module")
+def clips() -> Clips:
+    return some_clips()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, clips: Clips) -> Path:
+    return tree(tmp_path_factory.mktemp("dfew"), clips)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """Weights of three folds; those of the second are off by one class."""
+    for fold, shift in ((1, 0), (2, 1), (3, 0)):
+        (tmp_path / f"fold-{fold}").mkdir()
+        (tmp_path / f"fold-{fold}/window.txt").write_text(str(shift))
+    return tmp_path / "fold-{fold}/window.txt"
+
+
+def expected(clips: Clips, folds: Sequence[int], shifts: dict[int, int]) -> tuple[float, float]:
+    """UAR and WAR by scikit-learn, over the classes that occur."""
+    kept = [(label, look, fold) for label, look, fold in clips.values() if fold in folds]
+    truth = [BASIC7.index(label) for label, _, _ in kept]
+    said = [(BASIC7.index(look) + shifts.get(fold, 0)) % 7 for _, look, fold in kept]
+    return recall_score(truth, said, labels=sorted(set(truth)), average="macro", zero_division=0), accuracy_score(truth, said)
+
+
+def figures(found: dict[str, Any]) -> tuple[float, float]:
+    return found["metrics"]["uar"]["value"], found["metrics"]["war"]["value"]
+
+
+# scores
+
+
+def test_every_fold_is_scored_with_its_own_weights(data: Path, clips: Clips, weights: Path) -> None:
+    found = evaluate("grey/window", "--dataset", "dfew", "--data", data, "--folds", "1-3", "--weights", weights)
+    shifts = {2: 1}
+    each = {fold: expected(clips, [fold], shifts) for fold in (1, 2, 3)}
+    for fold in (1, 2, 3):
+        assert figures(found["folds"][str(fold)]) == pytest.approx(each[fold])
+        assert found["folds"][str(fold)]["weights"][0]["uri"] == str(weights).replace("{fold}", str(fold))
+    for column, name in enumerate(("uar", "war")):
+        values = [each[fold][column] for fold in (1, 2, 3)]
+        assert found["mean"][name]["value"] == pytest.approx(np.mean(values))
+        assert found["mean"][name]["standard_deviation"] == pytest.approx(np.std(values, ddof=1))
+    assert figures(found["pooled"]) == pytest.approx(expected(clips, [1, 2, 3], shifts))
+    war = found["pooled"]["metrics"]["war"]
+    assert war["low"] < war["value"] < war["high"]
+    assert found["pooled"]["rows"] == len(clips)
+
+
+def test_a_class_that_a_fold_does_not_have_is_not_counted(data: Path, clips: Clips) -> None:
+    found = evaluate("grey/window", "--dataset", "dfew", "--data", data, "--folds", "3")
+    assert "disgust" not in {label for label, _, fold in clips.values() if fold == 3}
+    assert figures(found["folds"]["3"]) == pytest.approx(expected(clips, [3], {}))
+    assert found["mean"]["uar"] == {"value": pytest.approx(expected(clips, [3], {})[0]), "standard_deviation": None}
+
+
+def test_a_person_reads_a_table(data: Path) -> None:
+    found = call("evaluate", "grey/window", "--dataset", "dfew", "--data", data, "--folds", "1,2", "--bootstrap", 50)
+    assert found.exit_code == 0, found.output
+    lines = found.stdout.splitlines()
+    assert lines[0].strip() == f"grey/window on dfew: {', '.join(DFEW7.labels)}"
+    first = [line.split()[0] for line in lines if line.strip()]
+    assert first[1:7] == ["fold", lines[3].split()[0], "1", "2", "mean", "pooled"]
+    assert "Intervals: 95 % of 50 resamples of whole clips; ± is over the folds." in lines
+    assert "Note: dfew, fold 1: the test list has 14 items, and that of its authors has 2341." in lines
+    assert "fold 1: 14 of 14" in found.stderr
+
+
+def test_batches_change_nothing(data: Path) -> None:
+    one, many = (evaluate("grey/window", "--dataset", "dfew", "--data", data, "--folds", 1, "--batch-size", size) for size in (1, 64))
+    assert one["pooled"] == many["pooled"]
+
+
+def test_the_same_weights_in_every_fold_are_remarked_upon(data: Path, weights: Path) -> None:
+    one = str(weights).replace("{fold}", "1")
+    found = evaluate("grey/window", "--dataset", "dfew", "--data", data, "--folds", "1-3", "--weights", one)
+    assert "checkpoint is the same in every fold; it must not have learned from any of the test lists" in found["notes"]
+
+
+def test_weights_of_another_fold_are_remarked_upon(data: Path, weights: Path) -> None:
+    record = {"plan": {"options": {"dataset": "dfew", "fold": 2}}}
+    for fold in (1, 2):
+        (Path(str(weights).replace("{fold}", str(fold)))).with_suffix(".json").write_text(json.dumps(record))
+    found = evaluate("grey/window", "--dataset", "dfew", "--data", data, "--folds", "1-2", "--weights", weights)
+    assert [note for note in found["notes"] if "trained" in note] == [
+        "window.txt was trained on fold 2 and is tested on fold 1, whose items it may have learned from"
+    ]
+
+
+def test_options_of_the_component_may_name_the_fold(data: Path, weights: Path, clips: Clips) -> None:
+    found = evaluate(
+        "grey/window", "--dataset", "dfew", "--data", data, "--folds", "2", "--option", f"checkpoint={weights}", "--option", "least=2"
+    )
+    assert figures(found["folds"]["2"]) == pytest.approx(expected(clips, [2], {2: 1}))
+
+
+def test_a_modality_of_single_pictures_says_the_mean_of_them(tmp_path: Path) -> None:
+    folder(tmp_path / "clip", [shown("anger"), shown("anger"), shown("fear")])
+    (tmp_path / "clips.csv").write_text("file,label,split\nclip,angry,test\n")
+    found = evaluate("grey/frame", "--dataset", "csv", "--data", tmp_path, "--out", tmp_path / "run")
+    assert figures(found["pooled"]) == (1.0, 1.0)
+    assert "grey/frame also reads landmarks, which it goes without here" in found["notes"]
+    (table,) = (tmp_path / "run/basic7.parquet").iterdir()
+    row = pq.read_table(table).to_pylist()[0]
+    assert (row["p_anger"], row["p_fear"]) == pytest.approx(((2 * 0.94 + 0.01) / 3, (0.94 + 2 * 0.01) / 3), abs=1e-6)
+    assert (row["start"], row["end"]) == (0.0, pytest.approx(3 / 25))
+
+
+def test_what_is_said_can_be_evaluated_and_fused_afterwards(data: Path, clips: Clips, tmp_path: Path) -> None:
+    words = ("--dataset", "dfew", "--data", data, "--folds", "1-3")
+    found = evaluate("grey/window", *words, "--out", tmp_path / "window")
+    evaluate("grey/frame", *words, "--out", tmp_path / "frame")
+    again = evaluate(tmp_path / "window", "--labels", tmp_path / "window/labels.csv")["sets"]["basic7"]["sources"]["grey/window"]
+    assert figures(again) == pytest.approx(figures(found["pooled"]))
+    assert again["rows"] == len(clips)
+    fused = call("fuse", tmp_path / "window", tmp_path / "frame", "--out", tmp_path / "both", "--head", "none")
+    assert fused.exit_code == 0, fused.output
+    both = evaluate(tmp_path / "both", "--labels", tmp_path / "window/labels.csv")["sets"]["basic7"]["sources"]["core/mean"]
+    assert figures(both) == pytest.approx(figures(found["pooled"]))
+
+
+def test_real_faces_are_told_apart(shared_data: Path, tmp_path: Path) -> None:
+    """A modality that is not made for the test: stills of FER2013's test list as clips of four frames."""
+    stills = pq.read_table(shared_data / "faces/fer2013.parquet").to_pandas()
+    stills = stills[stills.split == "public_test"]
+    rows = ["file,label,split"]
+    for label in ("happy", "surprise", "neutral"):
+        some = stills[[canonical(text) == canonical(label) for text in stills.label]].jpeg[:48]
+        for number, start in enumerate(range(0, len(some), 4)):
+            path = tmp_path / f"{label}{number}"
+            path.mkdir()
+            for frame, jpeg in enumerate(some.iloc[start : start + 4], start=1):
+                (path / f"{frame}.jpg").write_bytes(jpeg)
+            rows.append(f"{path.name},{label},test")
+    (tmp_path / "clips.csv").write_text("\n".join(rows) + "\n")
+    found = evaluate("mini/face_static", "--dataset", "csv", "--data", tmp_path)
+    assert found["pooled"]["metrics"]["uar"]["low"] > 0.5
+
+
+# which frames are seen
+
+
+class Asking(Modality):
+    """Asks for whatever it is made with."""
+
+    name = "asking"
+    labels = BASIC7
+
+    def __init__(self, wanted: Input, unit: str = "window") -> None:
+        super().__init__()
+        self.needs = Needs(inputs=(wanted,))
+        self.unit = unit  # type: ignore[misc]
+
+    def preprocess(self, clip: object) -> None:
+        return None
+
+    def predict(self, batch: object) -> Output:
+        raise NotImplementedError
+
+
+def seen(item: Item, wanted: Input, unit: str = "window") -> list[tuple[list[float], list[float]]]:
+    """Grey levels and times of the crops of each clip."""
+    modality = Asking(wanted, unit)
+    found = cut(item, modality, wanted, ClipReader(Cache(memory=0.0)))
+    faces = [clip.inputs["faces"] for clip in found]
+    return [([float(level) for level in face.data["crops"].mean((1, 2, 3))], face.times.round(6).tolist()) for face in faces]
+
+
+def test_crops_are_those_that_the_modality_asks_for(tmp_path: Path) -> None:
+    item = Item("x", folder(tmp_path / "x", [10 * i for i in range(12)]), 0, "x", 10.0)
+    assert seen(item, Input("faces", count=3, size=8)) == [([20, 60, 100], [0.2, 0.6, 1.0])]
+    assert seen(item, Input("faces", count=3, stride=2, size=8)) == [([40, 60, 80], [0.4, 0.6, 0.8])]
+    assert seen(item, Input("faces", fps=5.0, size=8)) == [([0, 20, 40, 60, 80, 100], [0, 0.2, 0.4, 0.6, 0.8, 1.0])]
+    assert seen(item, Input("faces", count=2, size=8), "frame") == [([30], [0.3]), ([90], [0.9])]
+    assert seen(item, Input("faces", count=99, size=8))[0][1] == [i / 10 for i in range(12)]  # never one twice
+
+
+def test_a_stretch_a_picture_and_a_video(tmp_path: Path) -> None:
+    path = folder(tmp_path / "x", [10 * i for i in range(12)])
+    stretch = Item("x/4-7", path, 0, "x", 10.0, frames=(4, 7))
+    assert seen(stretch, Input("faces", count=9, size=8)) == [([30, 40, 50, 60], [0.3, 0.4, 0.5, 0.6])]
+    assert seen(Item("p", path / "3.png", 0, "p"), Input("faces", count=9, size=8)) == [([20], [0.0])]
+    film = make_video(tmp_path / "v.mkv", seconds=1, fps=10, size=(16, 16), picture=lambda t: np.full((16, 16, 3), 200 * t, np.uint8))
+    ((levels, times),) = seen(Item("v", film, 0, "v"), Input("faces", count=5, size=8))
+    assert times == [0.1, 0.3, 0.5, 0.7, 0.9]
+    assert levels == pytest.approx([20, 60, 100, 140, 180], abs=4)
+
+
+# clips that are not there or cannot be read
+
+
+@pytest.fixture
+def holes(tmp_path: Path) -> Path:
+    """A data set of which one clip is absent and one is damaged; both would be right."""
+    clips: Clips = {f"{i:05}": (label, label, 1) for i, label in enumerate(DFEW7.labels, start=1)}
+    clips["00008"] = ("fear", "fear", 2)
+    data = tree(tmp_path / "data", clips)
+    for file in (data / "Clip/clip_224x224/00001").iterdir():
+        file.unlink()
+    (data / "Clip/clip_224x224/00001").rmdir()
+    for file in (data / "Clip/clip_224x224/00002").iterdir():
+        file.write_bytes(b"no picture")
+    return data
+
+
+def test_absent_clips_are_an_error_unless_one_says_what_becomes_of_them(holes: Path) -> None:
+    words = ("evaluate", "grey/window", "--dataset", "dfew", "--data", holes, "--folds", 1)
+    told = refused(*words)
+    assert f"dfew: 1 of 7 clips are not there: 00001 (no {holes / 'Clip/clip_224x224/00001'})" in told
+    assert "give --clips, or --unanswered skip or wrong to go on without them" in told
+
+
+def test_what_cannot_be_read_is_left_out_or_counts_as_wrong(holes: Path) -> None:
+    words = ("grey/window", "--dataset", "dfew", "--data", holes, "--folds", 1)
+    skipped, wrong = (evaluate(*words, "--unanswered", policy) for policy in ("skip", "wrong"))
+    assert figures(skipped["pooled"]) == (1.0, 1.0)
+    assert skipped["pooled"]["coverage"] == pytest.approx(5 / 7)
+    assert figures(wrong["pooled"]) == pytest.approx((5 / 7, 5 / 7))
+    (note,) = [note for note in wrong["notes"] if "cannot be read" in note]
+    assert note.startswith("2 clips cannot be read and count as wrong: 00001 (")
+    assert "00002 (" in note
+
+
+def test_clips_that_show_too_little_are_told(data: Path) -> None:
+    found = evaluate("grey/window", "--dataset", "dfew", "--data", data, "--folds", 1, "--option", "least=4")
+    assert found["pooled"]["answered"] == 0
+    assert found["pooled"]["metrics"]["uar"]["value"] is None
+    (note,) = [note for note in found["notes"] if "show" in note]
+    assert note.startswith("14 clips do not show grey/window enough and are left out (--unanswered wrong counts them as wrong): 00001, ")
+
+
+# looking a data set over
+
+
+def test_without_a_component_a_data_set_is_looked_over(holes: Path, tmp_path: Path) -> None:
+    found = call("evaluate", "--dataset", "dfew", "--data", holes, "--folds", 1)
+    assert found.exit_code == 2
+    assert "Problem: dfew: 1 of 8 clips are not there: 00001" in found.stdout
+    told = json.loads(call("evaluate", "--dataset", "dfew", "--data", holes, "--folds", "1", "--json").stdout)
+    assert told["folds"]["1"]["test"] == dict.fromkeys(DFEW7.labels, 1)
+    assert [problem["kind"] for problem in told["problems"]] == ["counts", "counts", "missing"]
+    folder(tmp_path / "clip", [1])
+    (tmp_path / "clips.csv").write_text("file,label,split\nclip,angry,test\n")
+    fine = call("evaluate", "--dataset", "csv", "--data", tmp_path)
+    assert fine.exit_code == 0, fine.output
+    assert "Every clip is there, and no item is in two lists that must not share any." in fine.stdout
+
+
+# refusals
+
+
+def test_a_component_must_fit(data: Path) -> None:
+    words = ("--dataset", "dfew", "--data", data, "--folds", 1)
+    assert "grey/ear does not look at faces" in refused("evaluate", "grey/ear", *words)
+    assert "grey/units cannot be scored on dfew: au12 is multilabel, dfew7 is categorical" in refused("evaluate", "grey/units", *words)
+    assert "has no option checkpoint or head for --weights; its options are size" in refused(
+        "evaluate", "grey/fixed", *words, "--weights", "x.txt"
+    )
+    assert "Did you mean grey/window?" in refused("evaluate", "grey/windw", *words)
+    assert "nope: unknown key" in refused("evaluate", "grey/window", *words, "--option", "nope=1")
+    assert "grey/broken: preprocess raised ValueError for 00001: no such thing" in refused("evaluate", "grey/broken", *words)
+    assert "00001: the forward pass raised ValueError: no such thing either" in refused("evaluate", "grey/stuck", *words)
+
+
+def test_weights_that_are_not_there_are_all_told_before_anything_is_scored(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "1.txt").write_text("0")
+    told = refused("evaluate", "grey/window", "--dataset", "dfew", "--data", data, "--folds", "1-3", "--weights", tmp_path / "{fold}.txt")
+    assert "2 problems" in told
+    assert str(tmp_path / "2.txt") in told
+    assert str(tmp_path / "3.txt") in told
+    assert "fold 1: " not in told
+
+
+def test_options_of_the_one_use_are_refused_in_the_other(data: Path, tmp_path: Path) -> None:
+    assert "--data belongs to a data set; name it with --dataset" in refused("evaluate", "grey/window", "--data", data)
+    assert "--option belongs to a data set" in refused("evaluate", "run", "--option", "a=1")
+    assert "--labels is for a run folder" in refused("evaluate", "grey/window", "--dataset", "dfew", "--data", data, "--labels", "x")
+    assert "--source is for a run folder" in refused("evaluate", "grey/window", "--dataset", "dfew", "--data", data, "--source", "x")
+    assert "--dataset scores a component, for instance ras/face_dynamic; found 'run'" in refused("evaluate", "run", "--dataset", "dfew")
+    assert "--dataset dfew needs --data DIR, the folder of DFEW" in refused("evaluate", "grey/window", "--dataset", "dfew")
+    assert "Missing option '--labels'" in refused("evaluate", "run")
+    assert "Missing argument 'RUN'" in refused("evaluate")
+    folds = ("evaluate", "grey/window", "--dataset", "dfew", "--data", data, "--folds", "4-6")
+    assert "--folds 4-6: there is no fold '6'; there are 1, 2, 3, 4, 5" in refused(*folds)
+    assert "there is no label set 'basic9'" in refused("evaluate", "grey/window", "--dataset", "csv", "--data", data, "--set", "basic9")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/x").touch()
+    out = ("evaluate", "grey/window", "--dataset", "dfew", "--data", data, "--folds", 1, "--out", tmp_path / "old")
+    assert "is not empty; give a new or empty folder with --out" in refused(*out)
+    (tmp_path / "clips.csv").write_text("file,label,split\nclip,angry,train\n")
+    assert "csv, fold 1 has no test items" in refused("evaluate", "grey/window", "--dataset", "csv", "--data", tmp_path)
+
+
+# training
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    text = "training: grey/learn\nname: line\nepochs: 1\nbatch_size: 4\noptions: {frames: 2, size: 8, held: 0.5, augment: {crop: 1}}\n"
+    path = tmp_path / "line.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_training_reads_no_clip_of_the_test_list(clips: Clips, tmp_path: Path, recipe: Path) -> None:
+    data = tree(tmp_path / "data", clips)
+    for id, (_, _, fold) in clips.items():
+        if fold == 2:
+            (data / "Clip/clip_224x224" / id).rename(tmp_path / id)
+    found = call("train", recipe, "--dataset", "dfew", "--fold", 2, "--data", data, "--out", tmp_path / "out", "--device", "cpu")
+    assert found.exit_code == 0, found.output
+    record = json.loads((tmp_path / "out/line.json").read_text())
+    assert sum(part["rows"] for part in record["rows"].values()) == sum(fold != 2 for _, _, fold in clips.values())
+    assert record["plan"]["options"]["dataset"] == "dfew"
+    assert record["command"] == "affectkit train line.yaml --dataset dfew --fold 2 --data DATA --out OUT"
+
+
+def test_a_training_that_misses_clips_says_all_of_them_at_once(clips: Clips, tmp_path: Path, recipe: Path) -> None:
+    data = tree(tmp_path / "data", clips)
+    gone = [id for id, (_, _, fold) in clips.items() if fold == 1][:2]
+    for id in gone:
+        (data / "Clip/clip_224x224" / id).rename(tmp_path / id)
+    told = refused("train", recipe, "--dataset", "dfew", "--fold", "2", "--data", data, "--out", tmp_path / "out")
+    assert f"dfew: 2 of {sum(fold != 2 for _, _, fold in clips.values())} clips to learn from are not there: {gone[0]} (no " in told
+
+
+def test_clips_of_a_training_may_lie_elsewhere(clips: Clips, tmp_path: Path, recipe: Path) -> None:
+    data = tree(tmp_path / "data", clips)
+    (data / "Clip/clip_224x224").rename(tmp_path / "elsewhere")
+    words = ("train", recipe, "--dataset", "dfew", "--fold", 1, "--data", data, "--device", "cpu")
+    assert "clips to learn from are not there" in refused(*words, "--out", tmp_path / "out")
+    found = call(*words, "--clips", tmp_path / "elsewhere", "--out", tmp_path / "out")
+    assert found.exit_code == 0, found.output
+    assert json.loads((tmp_path / "out/line.json").read_text())["command"] == (
+        "affectkit train line.yaml --dataset dfew --fold 1 --clips CLIPS --data DATA --out OUT"
+    )
+
+
+def test_a_training_of_something_else_takes_no_data_set(data: Path, tmp_path: Path) -> None:
+    words = ("--data", data, "--out", tmp_path / "out")
+    assert "mini/face_static_training does not learn from a data set of clips; leave out --dataset, --fold" in refused(
+        "train", "mini/face_static", "--dataset", "dfew", "--fold", 1, *words
+    )
+    assert "there is no data set 'dfwe'. Did you mean dfew?" in refused("train", "mini/face_static", "--dataset", "dfwe", *words)
