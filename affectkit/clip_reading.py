@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from affectkit.files import replacing
 from affectkit.probing import PICTURE_SUFFIXES
 
 LONGEST = 20_000  # frames of one clip that are decoded at most, 3 GB at 224 pixels; a longer one is better cut
+FOLDERS = 256  # whose lists of files are kept; long recordings are read in many stretches
 RECOUNT = 64  # files after which the folder of the cache is counted again, as other processes write there too
 
 
@@ -62,6 +64,7 @@ class ClipReader:
         self._kept: dict[str, np.ndarray] = {}
         self._room = int(self.cache.memory * 1e9)
         self._written, self._on_disk = 0, 0
+        self._listed = lru_cache(FOLDERS)(_Folder.list)
 
     def open(self, item: Item, size: int) -> Frames:
         """The frames of a clip as squares of ``size`` pixels; each side is scaled by itself, as data sets are nearly square already.
@@ -74,7 +77,7 @@ class ClipReader:
             MediaError: where there is nothing to read or it is damaged; a picture of a folder says so when it is taken.
         """
         if item.path.is_dir():
-            return _Pictures(self, _stretch(frame_files(item.path), item), size)
+            return _Pictures(self, self._listed(item.path).stretch(item), size)
         if item.path.suffix.lower() in PICTURE_SUFFIXES:
             return _Pictures(self, [item.path], size)
         return _Decoded(self._video(item, size))
@@ -164,15 +167,28 @@ def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
     return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces], name
 
 
-def _stretch(files: Sequence[Path], item: Item) -> list[Path]:
-    if item.frames is None:
-        return list(files)
-    first, last = item.frames
-    numbers = [re.findall(r"\d+", path.stem) for path in files]
-    found = [path for path, number in zip(files, numbers, strict=True) if number and first <= int(number[-1]) <= last]
-    if not found:
-        raise MediaError(f"{item.path} has no frames with the numbers {first} to {last}, of which {item.id} is made")
-    return found
+@dataclass(frozen=True)
+class _Folder:
+    """The pictures of a folder in order, and the number of each; -1 where its name has none."""
+
+    files: tuple[Path, ...]
+    numbers: np.ndarray
+
+    @classmethod
+    def list(cls, folder: Path) -> _Folder:
+        files = frame_files(folder)
+        found = [re.findall(r"\d+", path.stem) for path in files]
+        return cls(tuple(files), np.array([int(numbers[-1]) if numbers else -1 for numbers in found]))
+
+    def stretch(self, item: Item) -> Sequence[Path]:
+        """Those that an item is made of."""
+        if item.frames is None:
+            return self.files
+        first, last = item.frames
+        rows = np.flatnonzero((self.numbers >= first) & (self.numbers <= last))
+        if not len(rows):
+            raise MediaError(f"{item.path} has no frames with the numbers {first} to {last}, of which {item.id} is made")
+        return [self.files[row] for row in rows.tolist()]
 
 
 def _decode(item: Item, size: int) -> np.ndarray:

@@ -30,17 +30,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from affectkit.cells import SHOWN, shown
 from affectkit.clip_augmentation import MASK, Augmentation, Mixing, augment, check_maps, plain
 from affectkit.clip_reading import Cache, ClipReader
 from affectkit.clip_sampling import segments, spread
 from affectkit.datasets.items import Fold, Item
 from affectkit.errors import UsageError
+from affectkit.labels import LabelSet
 from affectkit.trainings import Pace, Part, Training, Turn
 
 if TYPE_CHECKING:
     import torch
 
 FRAMES, PICTURE = "frames", "picture"
+LEAST = 4  # groups of clips that a training needs
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,6 @@ class ClipTraining(Training):
     ``"truth"`` counts in ``stills.labels``, so that ``predict`` gives logits (B, classes of pictures) for them. They are never measured.
 
     Attributes:
-        labels: of the data set.
         fold: what :meth:`read` gave, once :meth:`parts` was called.
         stills: what :meth:`read_stills` gave, ``None`` where there are no pictures.
     """
@@ -122,6 +124,22 @@ class ClipTraining(Training):
     Options: ClassVar[type] = ClipOptions
     fold: Fold
     stills: Fold | None = None
+    _labels: LabelSet | None = None
+
+    @property
+    def labels(self) -> LabelSet:
+        """Of the data set; known when it was read, unless a training on one kind of data alone says ``labels = ...`` in its class.
+
+        Raises:
+            UsageError: before that.
+        """
+        if self._labels is None:
+            raise UsageError(f"{self.id} knows its labels when it has read its data")
+        return self._labels
+
+    @labels.setter
+    def labels(self, labels: LabelSet) -> None:
+        self._labels = labels
 
     @abstractmethod
     def network(self) -> torch.nn.Module:
@@ -135,14 +153,14 @@ class ClipTraining(Training):
         """
         from affectkit import datasets
 
-        return datasets.read(self.options.dataset, data, self.options.fold, clips=self.options.clips)
+        return _there(datasets.read(self.options.dataset, data, self.options.fold, clips=self.options.clips))
 
     def read_stills(self) -> Fold | None:
         """The pictures that are learned from beside the clips, of ``options.stills``."""
         from affectkit import datasets
 
         wanted = self.options.stills
-        return None if wanted is None else datasets.read(wanted.dataset, wanted.data, wanted.fold)
+        return None if wanted is None else _there(datasets.read(wanted.dataset, wanted.data, wanted.fold))
 
     def sample(self, count: int, random: np.random.Generator | None) -> np.ndarray:
         """Which frames of a clip are seen: (T,) int64, or (V, T) for several views; the same shape for all clips.
@@ -196,6 +214,8 @@ class ClipTraining(Training):
         """The training list of the fold, of which a share of the groups, chosen by ``split`` and class by class, is for validation."""
         self.fold, self.stills = self.read(data), self.read_stills()
         self.labels = self.fold.labels
+        if self.stills is not None and not self.stills.train:
+            raise UsageError(f"options.stills: {self.stills.dataset} has no list of pictures to learn from; its test list is not read")
         held = held_out(self.fold.train, self.options.held, self.options.split)
         kept, learned = ([item for item, side in zip(self.fold.train, held, strict=True) if side == wanted] for wanted in (True, False))
         about = f"{self.fold.dataset} fold {self.fold.name}, training list"
@@ -208,7 +228,7 @@ class ClipTraining(Training):
             kinds = np.repeat([FRAMES, PICTURE], [len(learned), len(pictures)])
             paces = {FRAMES: Pace(), PICTURE: Pace(wanted.batch, wanted.share, wanted.draw, foreign=True)}
             train = replace(train, kinds=kinds, paces=paces)
-        return {"train": train, "validation": _part(ClipBatches(self, kept), about + ", kept for validation")}
+        return {"train": train, "validation": self.part(kept, about + ", kept for validation")}
 
     def loss(self, network: torch.nn.Module, batch: Mapping[str, torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
         """Cross-entropy with the label or, in a training that mixes or smooths, with the distribution of labels; the weights of classes are of clips alone."""
@@ -226,6 +246,10 @@ class ClipTraining(Training):
             if value.requires_grad:
                 groups.setdefault((float(scales.get(name, 1.0)), value.ndim > 1), []).append(value)
         return [{"params": found, "scale": scale, "weight_decay": decay if pulled else 0.0} for (scale, pulled), found in groups.items()]
+
+    def part(self, items: Sequence[Item], about: str = "") -> Part:
+        """Clips as a part, to be learned from or measured; for instance a test list, once the network is trained."""
+        return _part(ClipBatches(self, items), about)
 
     @cached_property
     def reader(self) -> ClipReader:
@@ -286,10 +310,10 @@ class ClipBatches:
         }
         empty = torch.zeros_like(next(clip for clips in pictures.values() for clip in clips if clip is not None))
         stacked = {name: torch.stack([empty if clip is None else clip for clip in clips]) for name, clips in pictures.items()}
-        truth = np.array([item.label for item in items], dtype=np.int64)
         mix = self.training.options.mix
         if random is None or not mix.soft:
-            return {**found, **stacked, "truth": truth}
+            return {**found, **stacked}
+        truth = np.array([item.label for item in items], dtype=np.int64)
         mixed, soft = mix.apply(stacked, truth, classes, random)
         return {**found, **mixed, "truth": soft}
 
@@ -326,6 +350,20 @@ class ClipBatches:
         return _unit(_changed(training._still_transform, taken, {}, random)[FRAMES])[0]
 
 
+def _there(fold: Fold) -> Fold:
+    """The fold itself, whose clips to learn from are all there; those of the test list are not looked for."""
+    from affectkit.datasets.checks import missing
+
+    gone = missing(fold.train)
+    if gone:
+        named = shown([f"{id} ({reason})" for id, reason in list(gone.items())[:SHOWN]])
+        more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
+        raise UsageError(
+            f"{fold.dataset}: {len(gone)} of {len(fold.train)} clips to learn from are not there: {named}{more}; options.clips names their folder"
+        )
+    return fold
+
+
 def _part(batches: ClipBatches, about: str) -> Part:
     """All rows of batches; the groups of pictures are none of the clips'."""
     groups = [item.group for item in batches.clips] + [f"picture {item.group}" for item in batches.pictures]
@@ -340,9 +378,9 @@ def _changed(
 
 
 def held_out(items: Sequence[Item], share: float, seed: int) -> np.ndarray:
-    """Which clips are kept for validation, (N,) bool: a share of the groups, class by class, the same for the same seed.
+    """Which clips are kept for validation, (N,) bool: a share of the groups, of each class alike, the same for the same seed.
 
-    A group belongs to the class that most of its clips have. Each class with two groups at least has some on both sides.
+    A group counts as of the class that most of its clips have. Each class that two groups have is on both sides, where that can be.
 
     Args:
         items: N clips.
@@ -352,21 +390,32 @@ def held_out(items: Sequence[Item], share: float, seed: int) -> np.ndarray:
     Raises:
         UsageError: where there are too few groups.
     """
-    groups = np.array([item.group for item in items])
-    names, of_item = np.unique(groups, return_inverse=True)
+    names, of_item = np.unique(np.array([item.group for item in items]), return_inverse=True)
+    if len(names) < LEAST:
+        raise UsageError(
+            f"{len(names)} groups of clips are too few to learn from some, choose by others and calibrate on yet others; {LEAST} are needed"
+        )
     labels = np.array([item.label for item in items], dtype=np.int64)
-    counts = np.zeros((len(names), labels.max(initial=0) + 1), dtype=np.int64)
+    counts = np.zeros((len(names), labels.max() + 1), dtype=np.int64)
     np.add.at(counts, (of_item, labels), 1)
-    kind = counts.argmax(1)
     random = np.random.default_rng(seed)
     held = np.zeros(len(names), dtype=bool)
+    kind = counts.argmax(1)
     for label in np.unique(kind):
         those = random.permutation(np.flatnonzero(kind == label))
-        held[those[: min(max(round(share * len(those)), 1), len(those) - 1)]] = True
-    if held.sum() < 2:
-        raise UsageError(
-            f"{len(names)} groups of clips are too few to keep a part for validation and calibration; there must be some of each class"
-        )
+        held[those[: int(share * len(those))]] = True
+    missing = min(max(round(share * len(names)), 2), len(names) - 1) - int(held.sum())
+    held[random.permutation(np.flatnonzero(~held))[: max(missing, 0)]] = True
+    for label in np.flatnonzero((counts > 0).sum(0) > 1):
+        for side in (True, False):
+            if not counts[held == side, label].any():
+                others = counts[held != side].sum(0)
+                movable = [
+                    row
+                    for row in np.flatnonzero((held != side) & (counts[:, label] > 0))
+                    if ((others > counts[row]) | (counts[row] == 0)).all()
+                ]
+                held[random.permutation(movable)[:1].astype(np.int64)] = side
     found: np.ndarray = held[of_item]
     return found
 

@@ -1,0 +1,643 @@
+"""Trainings on clips: which frames, how they are read and kept, what is random about them, kinds of rows, and what is learned from real faces."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from affectkit import clip_reading, datasets, plugins, training, training_rows
+from affectkit.api import ClipOptions, ClipTraining, ConfigError, LabelSet, MediaError, Pace, Part, PluginError, Training, Turn, UsageError
+from affectkit.clip_augmentation import Augmentation, Mixing, augment, plain
+from affectkit.clip_reading import Cache, ClipReader, frame_files
+from affectkit.clip_sampling import segments, spread, window
+from affectkit.clip_training import FRAMES, PICTURE, held_out
+from affectkit.datasets.items import Fold, Item
+from affectkit.decoding import read_frames
+from affectkit.making import make
+from affectkit.media import open_media
+from affectkit.options import build
+from affectkit.testing import clips as tasks
+from affectkit.testing.media import make_video
+from affectkit.training_recipes import Plan
+
+PLUGINS = Path(__file__).parent / "clip_plugins"
+WAYS = LabelSet("ways", ("right", "left"))
+HUES = LabelSet("hues", ("dark", "grey", "light"))
+RECIPE = {
+    "training": "clipper/clips",
+    "epochs": 2,
+    "batch_size": 4,
+    "optimiser": {"rate": 0.003},
+    "seed": 3,
+    "options": {
+        "held": 0.3,
+        "augment": {"crop": 0.7, "colour": 0.3, "turn": 5, "erase": 0.3},
+        "mix": {"mixup": 0.8, "cutmix": 1.0, "smoothing": 0.1},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def registry() -> plugins.Registry:
+    return plugins.load(plugins_dir=PLUGINS, only=["clipper"])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A square that goes to the right or to the left, in folders of frames, of sixteen people; and pictures, dark or light."""
+    folder = tmp_path_factory.mktemp("made")
+    lines = ["file,label,split,group,fps"]
+    for number in range(48):
+        own = folder / f"{number:02}"
+        own.mkdir()
+        for step in range(12):
+            picture = np.full((30, 24, 3), 40 + number, np.uint8)
+            place = step if number % 2 == 0 else 11 - step
+            picture[8:16, 2 * place : 2 * place + 4] = 250
+            cv2.imwrite(str(own / f"{step + 1}.png"), picture)
+        lines.append(f"{number:02},{WAYS.labels[number % 2]},{'test' if number >= 40 else 'train'},person {number // 2 % 16},25")
+    (folder / "clips.csv").write_text("\n".join(lines) + "\n")
+    lines = ["file,label,split"]
+    for number in range(30):
+        cv2.imwrite(str(folder / f"still {number}.png"), np.full((40, 40, 3), 20 + 90 * (number % 3), np.uint8))
+        lines.append(f"still {number}.png,{HUES.labels[number % 3]},train")
+    (folder / "stills.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def plan_of(data: Path, **changes: Any) -> Plan:
+    options = {**RECIPE["options"], **changes.pop("options", {})}  # type: ignore[dict-item]
+    return build(Plan, {**RECIPE, "data": str(data), **changes, "options": options})
+
+
+def training_of(registry: plugins.Registry, plan: Plan) -> ClipTraining:
+    entry = registry.get("clipper/clips", "training")
+    made = entry.cls(build(entry.cls.Options, plan.options))
+    assert isinstance(made, ClipTraining)
+    return made
+
+
+# which frames
+
+
+@pytest.mark.parametrize("count", [1, 5, 12, 16, 17, 64, 200])
+def test_samplers_give_rising_frames_of_the_clip(count: int) -> None:
+    tick = count / 16
+    expected = [min(int(tick / 2 + tick * k), count - 1) for k in range(16)]  # as DFER-CLIP takes frames in its test
+    assert spread(count, 16).tolist() == expected
+    random = np.random.default_rng(0)
+    drawn = np.array([segments(count, 16, random) for _ in range(200)])
+    assert (np.diff(drawn) >= 0).all()
+    assert set(drawn.ravel()) == set(range(count))
+    for stride in (1, 4):
+        for short in ("stretch", "hold"):
+            for place in (0.0, 0.3, 0.999, 1.0):
+                found = window(count, 16, stride, place, short)
+                assert len(found) == 16
+                assert (np.diff(found) >= 0).all()
+                assert 0 <= found[0] <= found[-1] < count
+                if count >= 15 * stride + 1:
+                    assert (np.diff(found) == stride).all()
+        if count >= 15 * stride + 1:
+            assert window(count, 16, stride, 0.0)[0] == 0
+            assert window(count, 16, stride, 1.0)[-1] == count - 1
+
+
+def test_a_window_is_anywhere_equally_often() -> None:
+    found = Counter(int(window(20, 16, 1, place)[0]) for place in (np.arange(1000) + 0.5) / 1000)
+    assert found == dict.fromkeys(range(5), 200)
+
+
+def test_there_is_no_choosing_from_nothing() -> None:
+    with pytest.raises(UsageError, match="no choosing 16 frames of 0"):
+        spread(0, 16)
+
+
+# reading
+
+
+def test_frames_of_a_folder_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in (10, 9, 2, 1):
+        cv2.imwrite(str(tmp_path / f"frame_{number}.png"), np.full((8, 6, 3), number, np.uint8))
+    (tmp_path / "notes.txt").write_text("not a frame")
+    assert [path.stem for path in frame_files(tmp_path)] == ["frame_1", "frame_2", "frame_9", "frame_10"]
+    frames = ClipReader().open(Item("a", tmp_path, 0, "a", 25.0), 4)
+    assert len(frames) == 4
+    assert frames.take(np.array([[3, 0], [1, 1]]))[..., 0, 0, 0].tolist() == [[10, 1], [2, 2]]
+    assert frames.take(np.array([0])).shape == (1, 4, 4, 3)
+    stretch = ClipReader().open(Item("a", tmp_path, 0, "a", 25.0, frames=(2, 9)), 4)
+    assert stretch.take(np.arange(len(stretch)))[:, 0, 0, 0].tolist() == [2, 9]
+    with pytest.raises(MediaError, match="no frames with the numbers 3 to 8, of which far is made"):
+        ClipReader().open(Item("far", tmp_path, 0, "a", 25.0, frames=(3, 8)), 4)
+
+
+def test_a_video_is_read_as_it_is_decoded(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "clip.mp4", seconds=1, fps=10, size=(48, 64))
+    decoded = [frame.rgb() for frame in read_frames(open_media(path))]
+    frames = ClipReader().open(Item("clip", path, 0, "clip"), 32)
+    assert len(frames) == len(decoded) == 10
+    expected = np.stack([cv2.resize(picture, (32, 32), interpolation=cv2.INTER_AREA) for picture in decoded])
+    assert np.array_equal(frames.take(np.arange(10)), expected)
+    stretch = ClipReader().open(Item("clip", path, 0, "clip", frames=(3, 5)), 32)
+    assert np.array_equal(stretch.take(np.arange(3)), expected[2:5])
+
+
+def test_what_was_decoded_is_kept_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_video(tmp_path / "clip.mp4", seconds=1, fps=10, size=(48, 64))
+    item, kept = Item("clip", path, 0, "clip"), tmp_path / "kept"
+    size = 10 * 32 * 32 * 3
+    first = ClipReader(Cache(memory=0, folder=kept, disk=1)).open(item, 32).take(np.arange(10))
+    ClipReader(Cache(memory=0, folder=tmp_path / "small", disk=size / 1e9 / 2)).open(item, 32)
+    assert not list((tmp_path / "small").iterdir())
+    roomy, narrow = ClipReader(Cache(memory=1.5 * size / 1e9)), ClipReader(Cache(memory=size / 1e9 / 2))
+    for reader in (roomy, narrow):
+        reader.open(item, 32)
+
+    def decode(item: Item, size: int) -> np.ndarray:
+        raise MediaError("decoded again")
+
+    monkeypatch.setattr(clip_reading, "_decode", decode)
+    assert np.array_equal(ClipReader(Cache(memory=0, folder=kept)).open(item, 32).take(np.arange(10)), first)
+    assert np.array_equal(roomy.open(item, 32).take(np.arange(10)), first)
+    with pytest.raises(MediaError, match="decoded again"):
+        narrow.open(item, 32)
+    with pytest.raises(MediaError, match="decoded again"):
+        roomy.open(item, 24)
+    path.write_bytes(path.read_bytes() + b"\0")  # another file, of which nothing is kept
+    with pytest.raises(MediaError, match="decoded again"):
+        ClipReader(Cache(memory=0, folder=kept)).open(item, 32)
+
+
+def test_what_is_no_clip_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MediaError, match="empty has no pictures; a clip is a video, a picture, or a folder of frames"):
+        ClipReader().open(Item("a", tmp_path / "empty", 0, "a", 25.0), 8)
+    with pytest.raises(MediaError, match="does not exist"):
+        ClipReader().open(Item("a", tmp_path / "gone.mp4", 0, "a"), 8)
+    monkeypatch.setattr(clip_reading, "LONGEST", 5)
+    path = make_video(tmp_path / "clip.mp4", seconds=1, fps=10, size=(48, 64))
+    with pytest.raises(MediaError, match="more than 5 frames"):
+        ClipReader().open(Item("a", path, 0, "a"), 8)
+    with pytest.raises(MediaError, match="has no frames 20 to 30"):
+        ClipReader().open(Item("a", path, 0, "a", frames=(20, 30)), 8)
+    with pytest.raises(ConfigError, match="memory and disk must not be negative"):
+        Cache(memory=-1)
+
+
+# what is random
+
+
+def gradient(frames: int) -> np.ndarray:
+    """The same soft picture in each frame, (T, 40, 40, 3) uint8."""
+    rows, columns = np.mgrid[0:40, 0:40]
+    return np.stack([np.stack([rows * 5, columns * 5, (rows + columns) * 2], -1).astype(np.uint8)] * frames)
+
+
+@pytest.mark.parametrize("options", [{"crop": 0.3}, {"turn": 20.0}, {"colour": 0.5, "hue": 0.2}, {"operations": 2}, {"erase": 1.0}])
+def test_one_draw_is_for_all_frames_of_a_clip(options: dict[str, Any]) -> None:
+    transform = Augmentation(**{"crop": 1.0, **options}).transform(24)
+    before = torch.get_rng_state()
+    found = [augment(transform, gradient(5), {}, seed)[0] for seed in range(12)]
+    assert torch.equal(torch.get_rng_state(), before)
+    for clip in found:
+        assert clip.shape == (5, 3, 24, 24)
+        assert all(torch.equal(clip[0], frame) for frame in clip)
+    assert len({clip.numpy().tobytes() for clip in found}) > 6
+    assert torch.equal(augment(transform, gradient(5), {}, 3)[0], found[3])
+
+
+def test_maps_move_with_the_frames_and_keep_their_colours() -> None:
+    moving = Augmentation(crop=0.4, turn=15).transform(40)
+    for seed in range(8):
+        frames, maps = augment(moving, gradient(2), {"landmarks": gradient(2)}, seed)
+        assert (frames.float() - maps["landmarks"].float()).abs()[..., 8:-8, 8:-8].median() <= 4  # the nearest pixel instead of a mean
+    mirrored = Augmentation(crop=1.0, flip=1.0, colour=1.0, hue=0.5, erase=1.0).transform(40)
+    frames, maps = augment(mirrored, gradient(2), {"landmarks": gradient(2)}, 0)
+    assert torch.equal(maps["landmarks"], torch.from_numpy(gradient(2)).permute(0, 3, 1, 2).flip(-1))
+    assert not torch.equal(frames, maps["landmarks"])
+
+
+def test_nothing_random_is_a_resize() -> None:
+    assert torch.equal(plain(gradient(2), 40), torch.from_numpy(gradient(2)).permute(0, 3, 1, 2))
+    small = plain(gradient(4).reshape(2, 2, 40, 40, 3), 20)
+    assert small.shape == (2, 2, 3, 20, 20)
+    expected = cv2.resize(gradient(1)[0], (20, 20), interpolation=cv2.INTER_AREA)
+    assert np.abs(small[0, 0].permute(1, 2, 0).numpy().astype(int) - expected).max() <= 4
+
+
+def test_torchvision_is_named_where_it_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.transforms", None)
+    with pytest.raises(UsageError, match=r"with torchvision, which cannot be imported .*pip install torchvision"):
+        Augmentation().transform(8)
+
+
+@pytest.mark.parametrize("wrong", [{"crop": 0}, {"flip": 2}, {"hue": 0.6}, {"ratio": 0.5}, {"magnitude": 31}])
+def test_an_augmentation_that_cannot_be(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"crop must be in \(0, 1\]"):
+        Augmentation(**wrong)
+
+
+def test_mixup_adds_pictures_and_labels_in_the_same_shares() -> None:
+    pictures = {"frames": torch.rand(4, 3, 3, 8, 8), "landmarks": torch.rand(4, 3, 3, 8, 8)}
+    truth = np.array([0, 1, 2, 2])
+    for seed in range(5):
+        mixed, target = Mixing(mixup=0.8).apply(pictures, truth, 3, np.random.default_rng(seed))
+        share = target[0, 0]  # the first row is the only one of its class, and lies opposite one of another
+        assert 0 <= share <= 1
+        assert torch.allclose(target.sum(1), torch.ones(4))
+        for name, before in pictures.items():
+            assert torch.allclose(mixed[name], share * before + (1 - share) * before.flip(0), atol=1e-6)
+
+
+def test_cutmix_takes_the_same_box_of_all_frames_and_counts_its_pixels() -> None:
+    rows = torch.arange(4.0)[:, None, None, None, None].expand(4, 3, 3, 20, 20)
+    shares = set()
+    for seed in range(20):
+        mixed, target = Mixing(cutmix=1.0).apply({"frames": rows, "landmarks": rows}, np.arange(4), 4, np.random.default_rng(seed))
+        assert torch.equal(mixed["frames"], mixed["landmarks"])
+        own = mixed["frames"][0] == 0
+        assert torch.equal(own[0, 0], own[2, 1])
+        assert float(own.float().mean()) == pytest.approx(float(target[0, 0]), abs=1e-6)
+        assert target[0, 3] == pytest.approx(1 - target[0, 0])
+        box = (~own[0, 0]).nonzero()
+        if len(box):
+            height, width = (box.max(0).values - box.min(0).values + 1).tolist()
+            assert height * width == len(box)
+        shares.add(round(float(target[0, 0]), 3))
+    assert len(shares) > 10
+
+
+def test_smoothing_is_that_of_the_cross_entropy() -> None:
+    truth, logits = np.array([2, 0, 1]), torch.randn(3, 4)
+    _, target = Mixing(smoothing=0.1).apply({"frames": torch.rand(3, 1, 3, 4, 4)}, truth, 4, np.random.default_rng(0))
+    expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(truth), label_smoothing=0.1)
+    assert torch.nn.functional.cross_entropy(logits, target) == pytest.approx(float(expected))
+
+
+def test_a_chance_of_mixing() -> None:
+    random, pictures = np.random.default_rng(0), {"frames": torch.rand(2, 1, 3, 4, 4)}
+    untouched = sum(
+        torch.equal(Mixing(mixup=1.0, chance=0.25).apply(pictures, np.arange(2), 2, random)[0]["frames"], pictures["frames"])
+        for _ in range(400)
+    )
+    assert 260 < untouched < 340
+    with pytest.raises(ConfigError, match="mixup and cutmix must not be negative"):
+        Mixing(mixup=-1)
+
+
+# parts and batches
+
+
+def test_validation_is_taken_from_the_training_list_by_groups_and_classes(registry: plugins.Registry, made: Path) -> None:
+    parts = training_of(registry, plan_of(made)).parts(made)
+    groups = {name: set(part.groups) for name, part in parts.items()}
+    assert not groups["train"] & groups["validation"]
+    assert len(parts["train"]) + len(parts["validation"]) == 40
+    assert all(set(part.truth) == {0, 1} for part in parts.values())
+    again = training_of(registry, plan_of(made)).parts(made)
+    assert np.array_equal(again["validation"].groups, parts["validation"].groups)
+    other = training_of(registry, plan_of(made, options={"split": 1})).parts(made)
+    assert set(other["validation"].groups) != groups["validation"]
+    assert parts["validation"].about == "csv fold 1, training list, kept for validation"
+
+
+def test_every_class_that_can_be_is_on_both_sides() -> None:
+    items = [Item(str(i), Path(), label, str(i)) for i, label in enumerate([0] * 30 + [1] * 3 + [2])]
+    labels = np.array([item.label for item in items])
+    for seed in range(20):
+        held = held_out(items, 0.1, seed)
+        counts = [int(held[labels == label].sum()) for label in range(2)]
+        assert counts[0] >= 3
+        assert 1 <= counts[1] <= 2
+    mixed = [Item(str(i), Path(), i % 7, f"film {i // 14}") for i in range(280)]
+    films = {item.group for item, side in zip(mixed, held_out(mixed, 0.1, 0), strict=True) if side}
+    assert len(films) == 2
+    with pytest.raises(UsageError, match="2 groups of clips are too few"):
+        held_out([items[0], items[33]], 0.5, 0)
+
+
+def test_the_test_list_need_not_be_there_and_the_training_list_must(registry: plugins.Registry, made: Path, tmp_path: Path) -> None:
+    lines = (made / "clips.csv").read_text().splitlines()
+    table = tmp_path / "clips.csv"
+    table.write_text("\n".join(line.replace(line[:2], f"gone/{line[:2]}", 1) if ",test," in line else line for line in lines) + "\n")
+    assert len(training_of(registry, plan_of(table, options={"clips": str(made)})).parts(table)["train"]) > 0
+    table.write_text("\n".join([lines[0], "gone/77,left,train,x,25", *lines[1:]]) + "\n")
+    with pytest.raises(UsageError, match=r"csv: 1 of 41 clips to learn from are not there: gone/77 .*options.clips names their folder"):
+        training_of(registry, plan_of(table, options={"clips": str(made)})).parts(table)
+
+
+def test_a_batch_depends_on_its_turn_alone(registry: plugins.Registry, made: Path) -> None:
+    learner = training_of(registry, plan_of(made))
+    part = learner.parts(made)["train"]
+    rows = np.array([3, 0, 5, 8])
+    one, other = dict(part.batch(rows, Turn(1, 7, 0.1))), dict(part.batch(rows, Turn(1, 8, 0.1)))
+    again = part.batch(rows, Turn(1, 7, 0.1))
+    assert one["frames"].shape == (4, 8, 3, 24, 24)
+    assert one["frames"].dtype == torch.float32
+    assert 0 <= one["frames"].min() <= one["frames"].max() <= 1
+    assert one["truth"].shape == (4, 2)
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert not torch.equal(one["frames"], other["frames"])
+    measured = part.batch(rows, None)
+    assert set(measured) == {"frames"}
+    assert torch.equal(measured["frames"][2], part.batch(rows[2:3], None)["frames"][0])
+
+
+class Mapped(ClipTraining):
+    """Clips with maps, of which some have none, in two views."""
+
+    def read(self, data: Path) -> Fold:
+        return datasets.read("csv", data)
+
+    def sample(self, count: int, random: np.random.Generator | None) -> np.ndarray:
+        return np.stack([spread(count, self.options.frames)] * 2)
+
+    def maps(self, item: Item, positions: np.ndarray) -> dict[str, np.ndarray | None]:
+        return {
+            "landmarks": None
+            if item.label
+            else np.broadcast_to(positions[..., None, None, None], (*positions.shape, 24, 24, 3)).astype(np.uint8)
+        }
+
+    def extra(self, items: Any, turn: Turn | None) -> dict[str, Any]:
+        return {"length": np.array([len(item.id) for item in items])}
+
+    def network(self) -> Any: ...
+    def predict(self, network: Any, batch: Any) -> Any: ...
+    def about(self) -> Any: ...
+
+
+def test_maps_views_and_further_tensors(made: Path) -> None:
+    learner = Mapped(ClipOptions(frames=4, size=24, augment=Augmentation(crop=0.5), held=0.3))
+    part = learner.parts(made)["train"]
+    rows = np.array([0, 1, 2, 3])
+    for turn in (None, Turn(0, 0, 0.0)):
+        batch = part.batch(rows, turn)
+        there = part.truth[rows] == 0
+        assert batch["frames"].shape == batch["landmarks"].shape == (4, 2, 4, 3, 24, 24)
+        assert batch["landmarks_mask"].tolist() == there.tolist()
+        assert not batch["landmarks"][torch.from_numpy(~there)].any()
+        assert (batch["landmarks"][torch.from_numpy(there)][:, :, :, 0, 5, 5] * 255).round().tolist() == [[[1, 4, 7, 10]] * 2] * int(
+            there.sum()
+        )
+        assert batch["length"].tolist() == [2, 2, 2, 2]
+    views = part.batch(rows, Turn(0, 0, 0.0))["frames"]
+    assert not torch.equal(views[:, 0], views[:, 1])
+    twisted = Mapped(ClipOptions(frames=4, size=24, augment=Augmentation(operations=2), held=0.3))
+    with pytest.raises(UsageError, match=r"augment\.operations must be 0 with landmarks"):
+        twisted.parts(made)["train"].batch(rows, Turn(0, 0, 0.0))
+
+
+def test_options_that_cannot_be(registry: plugins.Registry, made: Path) -> None:
+    with pytest.raises(UsageError, match="held must be between 0 and 1"):
+        training_of(registry, plan_of(made, options={"held": 0.0}))
+    with pytest.raises(ConfigError, match=r"augment.crops: unknown key. Did you mean crop"):
+        training_of(registry, plan_of(made, options={"augment": {"crops": 1}}))
+
+
+# kinds of rows
+
+
+def kinds_part(clips: int = 40, stills: int = 60, **paces: Any) -> Part:
+    truth = np.concatenate([np.arange(clips) % 2, np.where(np.arange(stills) < 6, 2, 0)]).astype(np.int64)
+    kinds = np.repeat(["clip", "still"], [clips, stills])
+    found = {"clip": Pace(), "still": Pace(batch=2.0, share=0.5, foreign=True)} | paces
+    return Part(truth, np.arange(clips + stills).astype(str), lambda rows, turn: {"rows": rows}, kinds=kinds, paces=found)
+
+
+def test_batches_are_of_one_kind_and_kinds_take_turns(registry: plugins.Registry, made: Path) -> None:
+    learner = training_of(registry, plan_of(made))
+    learner.labels = WAYS
+    order = training_rows.Order(kinds_part(), plan_of(made), learner)
+    epochs = []
+    for epoch in range(2):
+        order.epoch, order.first = epoch, 0
+        epochs.append([rows for rows, _ in order])
+    for steps in epochs:
+        assert len(steps) == len(order) == 40 // 4 + int(60 // 8 * 0.5)
+        assert all(len(rows) == (4 if rows[0] < 40 else 8) for rows in steps)
+        assert all((rows < 40).all() or (rows >= 40).all() for rows in steps)
+        seen = np.concatenate([rows for rows in steps if rows[0] < 40])
+        assert sorted(seen) == list(range(40))
+    patterns = [[rows[0] < 40 for rows in steps] for steps in epochs]
+    assert patterns[0] != patterns[1]
+    assert not all(patterns[0][:10])
+    order.epoch, order.first = 1, 5
+    assert [rows.tolist() for rows, _ in order] == [rows.tolist() for rows in epochs[1][5:]]
+
+
+def test_processes_have_the_same_kind_in_a_step(registry: plugins.Registry, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = training_of(registry, plan_of(made))
+    learner.labels = WAYS
+    monkeypatch.setattr(training_rows.dist, "get_world_size", lambda: 2)
+    steps = []
+    for rank in range(2):
+        monkeypatch.setattr(training_rows.dist, "get_rank", lambda rank=rank: rank)
+        steps.append([rows for rows, _ in training_rows.Order(kinds_part(), plan_of(made), learner)])
+    assert len(steps[0]) == len(steps[1]) == 40 // 8 + int(60 // 16 * 0.5)
+    for one, other in zip(*steps, strict=True):
+        assert (one[0] < 40) == (other[0] < 40)
+        assert not set(one) & set(other)
+
+
+def test_a_kind_may_be_drawn_evenly_and_more_than_once(registry: plugins.Registry, made: Path) -> None:
+    learner = training_of(registry, plan_of(made))
+    learner.labels = WAYS
+    part = kinds_part(clips=8, stills=600, clip=Pace(share=3.0), still=Pace(draw="even", foreign=True))
+    steps = [rows for rows, _ in training_rows.Order(part, plan_of(made), learner)]
+    clips, stills = (np.concatenate([rows for rows in steps if (rows[0] < 8) == side]) for side in (True, False))
+    assert Counter(clips.tolist()) == dict.fromkeys(range(8), 3)
+    rare = float((part.truth[stills] == 2).mean())
+    assert 0.4 < rare < 0.6  # of 6 in 600
+    assert part.own().tolist() == list(range(8))
+    assert part.take(np.array([0, 1, 9])).own().tolist() == [0, 1]
+
+
+def test_a_kind_needs_a_pace() -> None:
+    with pytest.raises(PluginError, match="rows of kind still and no Pace of them"):
+        replace(kinds_part(), paces={"clip": Pace()})
+    with pytest.raises(PluginError, match="must be greater than 0"):
+        Pace(share=0)
+
+
+def test_pictures_are_learned_from_beside_clips(registry: plugins.Registry, made: Path) -> None:
+    stills = {"dataset": "csv", "data": str(made / "stills.csv"), "batch": 2.0, "share": 1.0}
+    learner = training_of(registry, plan_of(made, options={"stills": stills}))
+    parts = learner.parts(made)
+    assert len(learner.labels) == 2
+    assert learner.stills is not None
+    assert learner.stills.labels.labels == HUES.labels
+    first = len(parts["train"].own())
+    assert parts["train"].kinds is not None
+    assert set(parts["train"].kinds[:first]) == {FRAMES}
+    assert set(parts["train"].kinds[first:]) == {PICTURE}
+    assert parts["validation"].kinds is None
+    batch = parts["train"].batch(np.arange(first, first + 6), Turn(0, 0, 0.0))
+    assert batch["picture"].shape == (6, 3, 24, 24)
+    assert batch["truth"].shape == (6, 3)
+    plan = plan_of(made, epochs=1)
+    assert Counter(len(rows) for rows, _ in training_rows.Order(parts["train"], plan, learner)) == {4: first // 4, 8: 30 // 8}
+    (made / "none.csv").write_text("file,label,split\nstill 0.png,dark,test\nstill 1.png,light,test\n")
+    empty = training_of(registry, plan_of(made, options={"stills": {**stills, "data": str(made / "none.csv")}}))
+    with pytest.raises(UsageError, match=r"options.stills: csv has no list of pictures to learn from"):
+        empty.parts(made)
+
+
+# training
+
+
+def test_rates_of_groups_follow_the_schedule(tmp_path: Path) -> None:
+    class Two(Training):
+        """Two numbers with the same gradient."""
+
+        name = "two"
+        labels = WAYS
+        calibrates = False
+
+        def parts(self, data: Path) -> dict[str, Part]:
+            part = Part(np.arange(8) % 2, np.arange(8).astype(str), lambda rows, turn: {"one": np.ones(len(rows), np.float32)})
+            return {"train": part, "validation": part}
+
+        def network(self) -> torch.nn.Module:
+            made = torch.nn.Module()
+            made.near, made.far = (torch.nn.Parameter(torch.zeros(())) for _ in range(2))
+            return made
+
+        def predict(self, network: torch.nn.Module, batch: Any) -> torch.Tensor:
+            return torch.zeros(len(batch["one"]), 2)
+
+        def loss(self, network: Any, batch: Any, weights: torch.Tensor) -> torch.Tensor:
+            return -(network.near + network.far)
+
+        def parameters(self, network: Any, decay: float) -> list[dict[str, Any]]:
+            return [{"params": [network.near]}, {"params": [network.far], "scale": 0.25}]
+
+        def about(self) -> Any: ...
+
+    recipe = {"training": "x/two", "epochs": 3, "batch_size": 2, "optimiser": {"name": "sgd", "rate": 0.1, "momentum": 0.0}}
+    plan = build(Plan, {**recipe, "schedule": {"warmup": 0.25, "shape": "linear"}})
+    learner = Two()
+    network: Any = training.train(learner, plan, learner.parts(Path()), tmp_path, device="cpu").network
+    expected = sum(0.1 * plan.schedule.share(step / 12) for step in range(12))
+    assert network.near.item() == pytest.approx(expected)
+    assert network.far.item() == pytest.approx(expected / 4)
+
+
+def test_a_stopped_training_goes_on_to_the_same_bits(
+    registry: plugins.Registry, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "KEEP_EVERY", 0.0)
+    stills = {"dataset": "csv", "data": str(made / "stills.csv")}
+    plan = plan_of(made, options={"stills": stills}, average=0.9)
+    whole = make(plan, registry, tmp_path / "whole", device="cpu")
+    steps = [2, 9]  # within the first epoch and the second, or the end of the first
+    entry = registry.get("clipper/clips", "training").cls
+    loss = entry.loss
+    for stop in steps:
+        calls = iter(range(stop))
+
+        def stopping(self: Any, *given: Any, calls: Any = calls) -> torch.Tensor:
+            if next(calls, None) is None:
+                raise KeyboardInterrupt
+            found: torch.Tensor = loss(self, *given)
+            return found
+
+        monkeypatch.setattr(entry, "loss", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            make(plan, registry, tmp_path / "stopped", device="cpu")
+    monkeypatch.setattr(entry, "loss", loss)
+    told: list[str] = []
+    stopped = make(plan, registry, tmp_path / "stopped", device="cpu", report=told.append)
+    assert any("goes on in epoch" in line for line in told)
+    one, other = (load_file(found.files[0]) for found in (whole, stopped))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert stopped.record["sha256"] == whole.record["sha256"]
+    helped = make(replace(plan, workers=2), registry, tmp_path / "helped", device="cpu")
+    assert helped.record["sha256"] == whole.record["sha256"]
+
+
+def test_it_learns_which_way_a_square_goes(registry: plugins.Registry, made: Path, tmp_path: Path) -> None:
+    plan = plan_of(made, epochs=12, options={"augment": {"flip": 0}, "mix": {}}, optimiser={"rate": 0.01})
+    record = make(plan, registry, tmp_path, device="cpu").record
+    assert record["validation"]["all"]["war"]["value"] == 1.0
+    assert json.loads((tmp_path / "clips.json").read_text())["labels"] == ["left", "right"]
+
+
+# tasks made of real faces
+
+
+@pytest.fixture(scope="module")
+def fer2013(shared_data: Path) -> Path:
+    return shared_data / "faces" / "fer2013.parquet"
+
+
+def test_the_order_task_cannot_be_read_without_order(fer2013: Path) -> None:
+    made = tasks.order_clips(fer2013, clips=60, test=40, frames=8, stills=4, groups=5)
+    assert len(made) == 100
+    assert made.test.sum() == 40
+    forward, back = ({made.frames[row].tobytes() for row in np.flatnonzero(made.truth == label)} for label in (0, 1))
+    assert {np.frombuffer(film, np.uint8).reshape(8, 48, 48)[::-1].tobytes() for film in forward} == back
+    assert not set(made.groups[made.test]) & set(made.groups[~made.test])
+    assert tasks.score(made, tasks.mean_probe(made), "war").value == 0.5
+    right = np.eye(2)[made.truth[made.test]]
+    found = tasks.gain(made, right, tasks.mean_probe(made))
+    assert found.value == 0.5
+    assert found.low is not None
+    assert found.low > 0.3
+
+
+def test_made_clips_are_read_as_data_sets(fer2013: Path, tmp_path: Path) -> None:
+    made = tasks.expression_clips(fer2013, clips=21, test=14, frames=6, stills=4, groups=3)
+    again = tasks.expression_clips(fer2013, clips=21, test=14, frames=6, stills=4, groups=3)
+    assert np.array_equal(made.frames, again.frames)
+    assert np.bincount(made.truth[~made.test]).tolist() == [3] * 7
+    made.write(tmp_path)
+    table, lists = datasets.read("csv", tmp_path), datasets.read("mafw", tmp_path, 1)
+    for fold, own in ((table, made.fold(tmp_path).train), (lists, made.fold(tmp_path).train)):
+        assert [fold.labels.labels[item.label] for item in fold.train] == [made.labels.labels[item.label] for item in own]
+        assert [item.path for item in fold.train] == [item.path for item in own]
+    assert {item.group for item in table.train} == set(made.groups[~made.test])
+    frames = ClipReader().open(table.test[0], 48).take(np.arange(6))
+    memory = made.reader().open(made.fold().test[0], 48).take(np.arange(6))
+    assert np.array_equal(frames, memory)
+    assert made.reader().open(made.fold().test[0], 24).take(np.arange(2)).shape == (2, 24, 24, 3)
+    with pytest.raises(UsageError, match="give the table of FER2013 as a Parquet file"):
+        tasks.order_clips(tmp_path / "gone.parquet")
+
+
+def learned(registry: plugins.Registry, made: tasks.MadeClips, folder: Path, **changes: Any) -> np.ndarray:
+    """What the small network says of the test list after it has learned."""
+    options = {"dataset": "csv", "size": 48, "frames": 16, "width": 24, "augment": {"crop": 0.7}, "mix": {}, "held": 0.1}
+    plan = plan_of(folder, options=options, batch_size=16, optimiser={"rate": 0.002, "decay": 0.05}, store="fp32", **changes)
+    made.write(folder)
+    written = make(plan, registry, folder / "out", device="cpu")
+    learner = training_of(registry, plan)
+    learner.parts(folder)
+    network = learner.network().eval()
+    network.load_state_dict(load_file(written.files[0]))
+    test = learner.part(learner.fold.test)
+    return training_rows.logits_of(learner, network, test, 32).softmax(1).numpy()
+
+
+@pytest.mark.slow
+def test_order_is_learned_from_faces(registry: plugins.Registry, fer2013: Path, tmp_path: Path) -> None:
+    made = tasks.order_clips(fer2013, clips=300)
+    assert tasks.score(made, learned(registry, made, tmp_path, epochs=6), "war").value >= 0.9
+
+
+@pytest.mark.slow
+def test_expressions_are_learned_better_than_from_the_mean_of_the_frames(registry: plugins.Registry, fer2013: Path, tmp_path: Path) -> None:
+    made = tasks.expression_clips(fer2013)
+    found = tasks.gain(made, learned(registry, made, tmp_path, epochs=8), tasks.mean_probe(made))
+    assert found.low is not None
+    assert found.low > 0
