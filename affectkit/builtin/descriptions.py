@@ -6,8 +6,8 @@ A table (CSV or TSV) has one row per description::
     clip.mp4,0,4,"A woman smiles at the camera."
     clip.mp4,,,"An interview in a studio."
 
-``media`` (or ``video_name``, ``video``, ``file``) is the file name, with or without suffix and folders; ``start`` and ``end`` are seconds;
-``text`` may be called ``description``. Other columns, such as labels, are never read. Without times a row speaks for the
+``media`` (or ``video_name``, ``video``, ``file``, ``clip``, ``id``) is the file name, with or without suffix and folders; ``start`` and ``end``
+are seconds; ``text`` may be called ``description``. Other columns, such as labels, are never read. Without times a row speaks for the
 whole medium, wherever no row with times does. Names such as ``01___0003.mp4`` or ``clip___Happy_0003.avi`` are
 numbered windows, as team RAS cuts them: number n covers ``n * step`` to ``n * step + length`` seconds after the start of
 ``01`` or ``clip``, unless a medium has that very name.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 KIND = "description"
 BESIDE = ".descriptions.csv"
-MEDIA = ("media", "video_name", "video", "file")
+MEDIA = ("media", "video_name", "video", "file", "clip", "id")
 TEXT = ("text", "description")
 LEAST = 0.1  # share of a window that a further description must add to be worth its words
 SHOWN = 10  # problems of one table that are reported

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from affectkit.api import Modality, Provider, Training, hookimpl
+
+if TYPE_CHECKING:
+    import click
 
 
 @hookimpl
@@ -44,3 +48,11 @@ def affectkit_trainings() -> Iterable[type[Training]]:
 def affectkit_training_recipes() -> Iterable[Path]:
     """A recipe for each training."""
     return sorted((Path(__file__).parent / "trainings").glob("*.yaml"))
+
+
+@hookimpl
+def affectkit_commands(group: click.Group) -> None:
+    """``affectkit finecliper describe``."""
+    from affectkit_finecliper.commands import finecliper
+
+    group.add_command(finecliper)
