@@ -277,7 +277,7 @@ def test_two_real_clips_in_one_run(shared_data: Path, tmp_path: Path) -> None:
     assert tiny.exit_code == 0, tiny.output
     for out, given in (("both", videos), ("one", videos[1:])):
         result = runner.invoke(
-            main, ["run", *given, "--recipe", str(tmp_path / "tiny/tiny.yaml"), "--out", str(tmp_path / out), "--offline"]
+            cli, ["run", *given, "--recipe", str(tmp_path / "tiny/tiny.yaml"), "--out", str(tmp_path / out), "--offline"]
         )
         assert result.exit_code == 0, result.output
     both, one = (affectkit.read_run(tmp_path / out, DFEW7.name) for out in ("both", "one"))
