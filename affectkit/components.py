@@ -390,7 +390,7 @@ class Modality(Component):
     needs: Needs = Needs()
     unit: ClassVar[Unit] = "window"
     context: ClassVar[float | None] = None
-    asked: ClassVar[bool] = False
+    asked: bool = False
 
     @property
     def label_sets(self) -> tuple[LabelSet, ...]:

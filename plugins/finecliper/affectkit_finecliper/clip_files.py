@@ -113,15 +113,16 @@ def _parts(path: Path, owner: str) -> tuple[dict[str, Any], Path]:
     return config, weights
 
 
-def tiny_config(side: int = 32, width: int = 32, layers: int = 2) -> dict[str, Any]:
-    """The config of a small CLIP in which every layer of a large one has its place.
+def tiny_config(side: int = 32, patch: int = 16, width: int = 32, layers: int = 2) -> dict[str, Any]:
+    """The config of a small CLIP in which everything of a large one has its place.
 
     Args:
         side: of its pictures, in pixels.
-        width: of both towers; heads are 16 wide.
+        patch: side of what becomes a token.
+        width: of both towers, and size of its points; heads are 16 wide.
         layers: of both towers.
     """
-    vision = {"image_size": side, "layers": layers, "width": width, "head_width": 16, "patch_size": 16 if side >= 32 else 8}
+    vision = {"image_size": side, "layers": layers, "width": width, "head_width": 16, "patch_size": patch}
     text = {"context_length": 77, "vocab_size": 49408, "width": width, "heads": width // 16, "layers": layers}
     return {"embed_dim": width, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
 

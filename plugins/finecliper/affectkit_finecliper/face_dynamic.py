@@ -95,6 +95,7 @@ class FaceDynamic(Modality):
             self.labels = BASIC7 if self._header is None else self._header.labels
             self._sides = described(self.labels, **known)
         self._frames = FRAMES if self._header is None else self._header.shape.frames
+        self.asked = self.options.labels is not None or self._header is None  # otherwise it says what it was tuned to say
         faces = replace(FACES, count=self._frames)
         self.needs = Needs(inputs=(faces, *(replace(faces, kind=name) for name in DRAWN if name in self.options.streams)))
         self._network: FineCliper | None = None

@@ -122,7 +122,9 @@ def described(labels: LabelSet, known: Mapping[str, Sides] = TEXTS) -> tuple[Sid
     """
     lacking = [label for label in labels.labels if canonical(label) not in known]
     if lacking:
-        raise ConfigError(f"there are no texts for {', '.join(lacking)} of {labels.name}; give the labels as texts instead")
+        raise ConfigError(
+            f"there are no texts for {', '.join(lacking)} of {labels.name}; write both sides of each, as options.texts.LABEL: [what it looks like, what it does not]"
+        )
     return tuple(known[canonical(label)] for label in labels.labels)
 
 

@@ -15,10 +15,11 @@ from affectkit.api import About, Checkpoint, ConfigError, LabelSet, Part, Turn, 
 from affectkit.clip_augmentation import MASK, Augmentation
 from affectkit.clip_training import ClipOptions, ClipTraining
 from affectkit.datasets.items import Item
-from affectkit.labels import DFEW7
+from affectkit.labels import DFEW7, canonical
 from affectkit_finecliper.face_dynamic import BACKBONE, OPENAI, Stream
 from affectkit_finecliper.shape import Shape
-from affectkit_finecliper.texts import Sides, described
+from affectkit_finecliper.texts import TEXTS, Sides, described
+from affectkit_finecliper.trainings.streams import Drawer
 from affectkit_finecliper.tuned import settings
 from affectkit_finecliper.views import FRAMES, SIDE
 
@@ -37,6 +38,8 @@ class TuningOptions(ClipOptions):
     Attributes:
         backbone: folder or file of another CLIP; ``None`` for OpenAI's ViT-B/16.
         streams: what is learned from beside the frames.
+        landmarker: where ``face_landmarker.task`` is, which the other streams are drawn with; ``default`` for the downloaded one.
+        texts: what labels look like and what they do not, by label; those that are not named have ours.
         ratio: width of an adapter as a share of its tower's.
         text_adapters: whether the text tower has adapters as well.
         negative: what the match with the negative text counts, in [0, 1].
@@ -50,6 +53,8 @@ class TuningOptions(ClipOptions):
     augment: Augmentation = field(default_factory=lambda: Augmentation(crop=0.8, colour=0.2))
     backbone: str | None = None
     streams: tuple[Stream, ...] = ("frames",)
+    landmarker: str = "default"
+    texts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     ratio: float = 0.25
     text_adapters: bool = True
     negative: float = 1.0
@@ -83,6 +88,8 @@ class FaceDynamicTraining(ClipTraining):
         self._clip: Backbone | None = None
         self._sides: tuple[Sides, ...] = ()
         self._counts = (0, 0)
+        more = self.options.streams[1:]
+        self._drawer = Drawer(more, self.options.landmarker, self.id) if more else None
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -96,11 +103,15 @@ class FaceDynamicTraining(ClipTraining):
         from affectkit_finecliper.clip_files import load
 
         found = super().parts(data)
-        self._sides = described(self.labels)
+        own = {canonical(label): Sides(*sides) for label, sides in self.options.texts.items()}
+        self._sides = described(self.labels, {**TEXTS, **own})
+        if self._drawer is not None:
+            self._drawer.load()
         given = self.options.backbone
         wanted = OPENAI if given is None else Checkpoint(given, licence="as given by the user")
         path = checkpoints.resolve(wanted, owner="finecliper/face_dynamic", tag=BACKBONE)
         self._clip = load(path, self.id, openai=given is None)
+        self._clip.check_length([text for one in self._sides for text in (one.positive, one.negative)], self.id)
         return found
 
     def network(self) -> torch.nn.Module:
@@ -116,6 +127,12 @@ class FaceDynamicTraining(ClipTraining):
         network.recompute = self.options.recompute
         self._counts = (network.tuned(), network.frozen())
         return network
+
+    def maps(self, item: Item, positions: np.ndarray) -> Mapping[str, np.ndarray | None]:
+        """The other streams of the frames that are seen."""
+        if self._drawer is None:
+            return {}
+        return self._drawer.maps(self.reader.open(item, self.options.read_size or self.options.size).take(positions))
 
     def extra(self, items: Sequence[Item], turn: Turn | None) -> Mapping[str, Any]:
         """In training, descriptions as tokens (B, K) int64, and which clips have one."""
