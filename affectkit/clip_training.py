@@ -31,7 +31,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from affectkit.cells import SHOWN, shown
-from affectkit.clip_augmentation import MASK, Augmentation, Mixing, augment, check_maps, plain
+from affectkit.clip_augmentation import Augmentation, Mixing
+from affectkit.clip_batches import FRAMES, PICTURE, ClipBatches
 from affectkit.clip_reading import Cache, ClipReader
 from affectkit.clip_sampling import segments, spread
 from affectkit.datasets.items import Fold, Item
@@ -42,7 +43,6 @@ from affectkit.trainings import Pace, Part, Training, Turn
 if TYPE_CHECKING:
     import torch
 
-FRAMES, PICTURE = "frames", "picture"
 LEAST = 4  # groups of clips that a training needs
 
 
@@ -186,7 +186,7 @@ class ClipTraining(Training):
         return self.augmentation()
 
     def maps(self, item: Item, positions: np.ndarray) -> Mapping[str, np.ndarray | None]:
-        """Pictures that go beside the frames, by name: (\\*positions.shape, S', S', 3) uint8, or ``None`` where this clip has none.
+        """Pictures that go beside the frames, by name: (\\*positions.shape, R, R, 3) uint8 where R is the size at which frames are read, or ``None`` where this clip has none.
 
         They are cropped and mirrored as the frames are. A batch has each as floats in [0, 1] of the shape of ``"frames"``, zero where a clip has
         none, and ``NAME_mask`` (B,) bool. All clips must name the same maps.
@@ -220,9 +220,8 @@ class ClipTraining(Training):
         kept, learned = ([item for item, side in zip(self.fold.train, held, strict=True) if side == wanted] for wanted in (True, False))
         about = f"{self.fold.dataset} fold {self.fold.name}, training list"
         pictures = () if self.stills is None else self.stills.train
-        train = _part(
-            ClipBatches(self, learned, pictures), about + ("" if self.stills is None else f", and pictures of {self.stills.dataset}")
-        )
+        beside = "" if self.stills is None else f", and pictures of {self.stills.dataset}"
+        train = ClipBatches(self, learned, pictures).part(about + beside)
         if self.stills is not None:
             wanted = self.options.stills or Stills("", Path())
             kinds = np.repeat([FRAMES, PICTURE], [len(learned), len(pictures)])
@@ -249,7 +248,7 @@ class ClipTraining(Training):
 
     def part(self, items: Sequence[Item], about: str = "") -> Part:
         """Clips as a part, to be learned from or measured; for instance a test list, once the network is trained."""
-        return _part(ClipBatches(self, items), about)
+        return ClipBatches(self, items).part(about)
 
     @cached_property
     def reader(self) -> ClipReader:
@@ -257,97 +256,14 @@ class ClipTraining(Training):
         return ClipReader(self.options.cache)
 
     @cached_property
-    def _transform(self) -> torch.nn.Module:
+    def transform(self) -> torch.nn.Module:
+        """What :meth:`augmentation` gave, made once."""
         return self.augmentation()
 
     @cached_property
-    def _still_transform(self) -> torch.nn.Module:
+    def still_transform(self) -> torch.nn.Module:
+        """What :meth:`still_augmentation` gave, made once."""
         return self.still_augmentation()
-
-
-@dataclass(frozen=True)
-class ClipBatches:
-    """Batches of clips, or of pictures.
-
-    Attributes:
-        training: says how.
-        clips: the first rows.
-        pictures: the rows after them; a batch has no rows of both.
-    """
-
-    training: ClipTraining
-    clips: Sequence[Item]
-    pictures: Sequence[Item] = ()
-
-    def items(self) -> list[Item]:
-        """All rows."""
-        return [*self.clips, *self.pictures]
-
-    def __call__(self, rows: np.ndarray, turn: Turn | None) -> Mapping[str, Any]:
-        """A batch, as :class:`ClipTraining` describes it."""
-        random = None if turn is None else turn.numpy()
-        if rows.min() >= len(self.clips):
-            stills = [self.pictures[row - len(self.clips)] for row in rows]
-            classes = len((self.training.stills or self.training.fold).labels)
-            return self._mixed({PICTURE: [self._picture(item, random) for item in stills]}, stills, classes, random)
-        chosen = [self.clips[row] for row in rows]
-        pictures: dict[str, list[torch.Tensor | None]] = {}
-        for item in chosen:
-            for name, values in self._clip(item, random).items():
-                pictures.setdefault(name, []).append(values)
-        return {**self._mixed(pictures, chosen, len(self.training.labels), random), **self.training.extra(chosen, turn)}
-
-    def _mixed(
-        self, pictures: Mapping[str, Sequence[torch.Tensor | None]], items: Sequence[Item], classes: int, random: np.random.Generator | None
-    ) -> dict[str, Any]:
-        """Pictures stacked, with zeros and a mask where there are none, and mixed in training."""
-        import torch
-
-        found: dict[str, Any] = {
-            name + MASK: torch.tensor([clip is not None for clip in clips])
-            for name, clips in pictures.items()
-            if name not in (FRAMES, PICTURE)
-        }
-        empty = torch.zeros_like(next(clip for clips in pictures.values() for clip in clips if clip is not None))
-        stacked = {name: torch.stack([empty if clip is None else clip for clip in clips]) for name, clips in pictures.items()}
-        mix = self.training.options.mix
-        if random is None or not mix.soft:
-            return {**found, **stacked}
-        truth = np.array([item.label for item in items], dtype=np.int64)
-        mixed, soft = mix.apply(stacked, truth, classes, random)
-        return {**found, **mixed, "truth": soft}
-
-    def _clip(self, item: Item, random: np.random.Generator | None) -> dict[str, torch.Tensor | None]:
-        """Frames and maps of one clip, (..., T, 3, S, S) float32 in [0, 1]."""
-        import torch
-
-        training, options = self.training, self.training.options
-        frames = training.reader.open(item, options.read_size or options.size)
-        positions = np.asarray(training.sample(len(frames), random))
-        taken = frames.take(positions)
-        maps = dict(training.maps(item, positions))
-        there = {name: values for name, values in maps.items() if values is not None}
-        done: dict[str, torch.Tensor | None] = dict.fromkeys(maps)
-        if random is None:
-            done |= {name: plain(values, options.size) for name, values in {FRAMES: taken, **there}.items()}
-        else:
-            check_maps(options.augment, there)
-            views = []
-            for view in np.ndindex(taken.shape[:-4]):
-                views.append(_changed(training._transform, taken[view], {name: values[view] for name, values in there.items()}, random))
-            done |= {
-                name: torch.stack([view[name] for view in views]).reshape(*taken.shape[:-4], *views[0][name].shape) for name in views[0]
-            }
-        return {name: None if values is None else _unit(values) for name, values in done.items()}
-
-    def _picture(self, item: Item, random: np.random.Generator | None) -> torch.Tensor:
-        """One picture, (3, S, S) float32 in [0, 1]."""
-        training, options = self.training, self.training.options
-        size = (options.stills and options.stills.read_size) or options.read_size or options.size
-        taken = training.reader.open(item, size).take(np.zeros(1, dtype=np.int64))
-        if random is None:
-            return _unit(plain(taken, options.size))[0]
-        return _unit(_changed(training._still_transform, taken, {}, random)[FRAMES])[0]
 
 
 def _there(fold: Fold) -> Fold:
@@ -362,19 +278,6 @@ def _there(fold: Fold) -> Fold:
             f"{fold.dataset}: {len(gone)} of {len(fold.train)} clips to learn from are not there: {named}{more}; options.clips names their folder"
         )
     return fold
-
-
-def _part(batches: ClipBatches, about: str) -> Part:
-    """All rows of batches; the groups of pictures are none of the clips'."""
-    groups = [item.group for item in batches.clips] + [f"picture {item.group}" for item in batches.pictures]
-    return Part(np.array([item.label for item in batches.items()], dtype=np.int64), np.array(groups), batches, about=about)
-
-
-def _changed(
-    transform: torch.nn.Module, frames: np.ndarray, maps: Mapping[str, np.ndarray], random: np.random.Generator
-) -> dict[str, torch.Tensor]:
-    changed, moved = augment(transform, frames, maps, int(random.integers(2**63)))
-    return {FRAMES: changed, **moved}
 
 
 def held_out(items: Sequence[Item], share: float, seed: int) -> np.ndarray:
@@ -418,7 +321,3 @@ def held_out(items: Sequence[Item], share: float, seed: int) -> np.ndarray:
                 held[random.permutation(movable)[:1].astype(np.int64)] = side
     found: np.ndarray = held[of_item]
     return found
-
-
-def _unit(values: torch.Tensor) -> torch.Tensor:
-    return values if values.is_floating_point() else values.float() / 255

@@ -393,6 +393,9 @@ def test_maps_views_and_further_tensors(made: Path) -> None:
         assert batch["length"].tolist() == [2, 2, 2, 2]
     views = part.batch(rows, Turn(0, 0, 0.0))["frames"]
     assert not torch.equal(views[:, 0], views[:, 1])
+    learner.options = replace(learner.options, read_size=20)
+    with pytest.raises(PluginError, match=r"the map landmarks of .. is \(2, 4, 24, 24, 3\), the frames are \(2, 4, 20, 20, 3\)"):
+        part.batch(rows, None)
     twisted = Mapped(ClipOptions(frames=4, size=24, augment=Augmentation(operations=2), held=0.3))
     with pytest.raises(UsageError, match=r"augment\.operations must be 0 with landmarks"):
         twisted.parts(made)["train"].batch(rows, Turn(0, 0, 0.0))
