@@ -63,5 +63,5 @@ def test_what_cannot_be_asked_for(labels: str | list[str], message: str):
 
 
 def test_a_set_without_texts_names_what_lacks():
-    with pytest.raises(ConfigError, match="there are no texts for bored of moods; write both sides of each, as options.texts.LABEL"):
+    with pytest.raises(ConfigError, match=r"there are no texts for bored of moods; write both sides of each, as options\.texts\.LABEL"):
         described(LabelSet("moods", ("neutral", "bored")))
