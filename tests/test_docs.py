@@ -96,6 +96,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("talk.srt", "words.srt"):
         (folder / name).write_text("1\n00:00:00,500 --> 00:00:02,500\nWhat a wonderful day!\n", encoding="utf-8")
     _prepare_challenge(folder, picture)
+    _prepare_clips(folder / "DFEW", portrait)
     (folder / "scenes.csv").write_text('media,text\ntalk.mp4,"A woman in uniform smiles."\n', encoding="utf-8")
     return folder
 
@@ -110,6 +111,17 @@ def _prepare_challenge(folder: Path, picture: np.ndarray) -> None:
     (folder / "expr_labels").mkdir()
     labels = [EXPR.header.partition(",")[2], *(str(frame % 8) for frame in range(30))]
     (folder / "expr_labels" / "01.txt").write_text("\n".join(labels), encoding="utf-8")
+
+
+def _prepare_clips(folder: Path, picture: np.ndarray) -> None:
+    """Two folds of DFEW in the form of its authors, of one picture."""
+    for clip in range(1, 5):
+        make_frames(folder / f"Clip/clip_224x224/{clip:05}", range(1, 13), (48, 48), lambda _: picture[:48, :48])
+    for fold, (train, test) in ((1, ((1, 2), (3, 4))), (2, ((3, 4), (1, 2)))):
+        for mode, clips in (("train", train), ("test", test)):
+            file = folder / f"EmoLabel_DataSplit/{mode}(single-labeled)/set_{fold}.csv"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("\n".join(["video_name,label", *(f"{clip},{1 + clip % 2}" for clip in clips), ""]), encoding="utf-8")
 
 
 def copied(source: Path, target: Path) -> None:

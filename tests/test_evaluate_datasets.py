@@ -312,11 +312,14 @@ def test_what_cannot_be_read_is_left_out_or_counts_as_wrong(holes: Path) -> None
 
 
 def test_clips_that_show_too_little_are_told(data: Path) -> None:
-    found = evaluate("grey/window", "--dataset", "dfew", "--data", data, "--folds", 1, "--option", "least=4")
+    words = ("grey/window", "--dataset", "dfew", "--data", data, "--folds", "1-2", "--option", "least=4")
+    found = evaluate(*words)
+    assert [line.split()[:2] for line in call("evaluate", *words).stdout.splitlines() if line.startswith(" mean")] == [["mean", "-"]]
     assert found["pooled"]["answered"] == 0
     assert found["pooled"]["metrics"]["uar"]["value"] is None
     (note,) = [note for note in found["notes"] if "show" in note]
-    assert note.startswith("14 clips do not show grey/window enough and are left out (--unanswered wrong counts them as wrong): 00001, ")
+    assert found["mean"]["uar"] == {"value": None, "standard_deviation": None}
+    assert note.startswith("28 clips do not show grey/window enough and are left out (--unanswered wrong counts them as wrong): 00001, ")
 
 
 # looking a data set over

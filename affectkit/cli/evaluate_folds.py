@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,7 +187,7 @@ def _show(found: FoldScores, notes: Sequence[str], given: Mapping[str, Any]) -> 
     if len(rows) > 1:
         means = {name: found.mean(name) for name in SHOWN}
         rows += [
-            ["mean", *(f"{value:.3f}" + ("" if spread is None else f" ± {spread:.3f}") for value, spread in means.values()), "", ""],
+            ["mean", *("-" if isnan(value) else f"{value:.3f} ± {spread:.3f}" for value, spread in means.values()), "", ""],
             ["pooled", *_cells(found.pooled)],
         ]
     columns = ["fold", *(TITLES[name] for name in SHOWN), "clips", "coverage"]
@@ -223,7 +224,7 @@ def _told(found: FoldScores, notes: Sequence[str], given: Mapping[str, Any]) -> 
             fold.fold.name: {**told_of_one(fold.scored), "weights": list(fold.weights["weights"]), "seconds": round(fold.seconds, 3)}
             for fold in found.folds
         },
-        "mean": {name: {"value": number(value), "standard_deviation": spread} for name, (value, spread) in means.items()},
+        "mean": {name: {"value": number(value), "standard_deviation": number(spread)} for name, (value, spread) in means.items()},
         "pooled": told_of_one(found.pooled),
         "notes": list(notes),
     }

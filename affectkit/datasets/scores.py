@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,9 +76,9 @@ class FoldScores:
     notes: tuple[str, ...]
 
     def mean(self, metric: str) -> tuple[float, float | None]:
-        """The mean over the folds of a metric, and its standard deviation over them where there are several."""
+        """The mean over the folds of a metric, and its standard deviation over them where there are several; NaN where a fold cannot say it."""
         values = [fold.scored.scores[metric].value for fold in self.folds]
-        return fmean(values), stdev(values) if len(values) > 1 else None
+        return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def score_folds(
