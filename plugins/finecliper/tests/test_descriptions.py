@@ -193,6 +193,19 @@ def test_a_label_is_named_by_any_of_its_words():
     assert naming([item("Some anxiety", "anxiety", MAFW11)], MAFW11) == ["Some anxiety"]
 
 
+def test_a_training_learns_from_a_table(table: Callable[..., Path], tmp_path: Path):
+    from affectkit_finecliper.trainings.clips import FaceDynamicTraining, TuningOptions
+
+    for name in ("1", "2", "3"):
+        video(tmp_path / f"{name}.mp4", 120)
+    (tmp_path / "clips.csv").write_text("file,label,split,text\n1.mp4,happiness,train,old\n2.mp4,sadness,train,kept\n3.mp4,sadness,test,\n")
+    options = TuningOptions(dataset="csv", described=table("1.mp4,The lips rise.", "3.mp4,of a test clip"))
+    found = FaceDynamicTraining(options).read(tmp_path / "clips.csv")
+    assert [item.text for item in found.train] == ["The lips rise.", "kept"]
+    assert [item.text for item in found.test] == [None]
+    assert FaceDynamicTraining(TuningOptions(dataset="csv")).read(tmp_path / "clips.csv").train[0].text == "old"
+
+
 # the question
 
 
