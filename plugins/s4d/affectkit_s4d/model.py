@@ -198,6 +198,8 @@ class S4D(nn.Module):
         capacity: of an expert as a multiple of its even share, with ``released_behaviour`` alone.
     """
 
+    positions: Tensor
+
     def __init__(self, sizes: Sizes | None = None, *, released_behaviour: bool = False, capacity: float = 1.0) -> None:
         super().__init__()
         self.sizes = sizes = sizes or Sizes()

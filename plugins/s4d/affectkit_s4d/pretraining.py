@@ -20,6 +20,8 @@ SMALL = 1e-6  # is added to the standard deviation of a patch
 class Encoder(nn.Module):
     """The lower part of :class:`affectkit_s4d.model.S4D` without experts, over the tokens that are shown."""
 
+    positions: Tensor
+
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.sizes = sizes
@@ -66,6 +68,8 @@ class MaskedAutoencoder(nn.Module):
         depth: of the decoder.
         heads: of the decoder.
     """
+
+    positions: Tensor
 
     def __init__(self, sizes: Sizes | None = None, *, width: int = 384, depth: int = 4, heads: int = 6) -> None:
         super().__init__()
