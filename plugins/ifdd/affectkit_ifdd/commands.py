@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from affectkit.cli.options import PluginChoice, plugin_options
+
 
 @click.group("ifdd")
 def ifdd() -> None:
@@ -14,12 +16,13 @@ def ifdd() -> None:
 
 @ifdd.command("picture")
 @click.argument("video", type=click.Path(path_type=Path))
+@plugin_options()
 @click.option("--out", type=click.Path(path_type=Path), default="ifdd.png", show_default=True, help="The picture: PNG, PDF, SVG or JPEG.")
 @click.option("--recipe", default="ifdd/ifdd", show_default=True, help="Recipe, by name or file.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the recipe.")
 @click.option("--at", type=float, help="Second of the window that is shown.  [default: the first in which there is a face]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:0.")
-def picture(video: Path, out: Path, recipe: str, overrides: tuple[str, ...], at: float | None, device: str) -> None:
+def picture(plugins: PluginChoice, video: Path, out: Path, recipe: str, overrides: tuple[str, ...], at: float | None, device: str) -> None:
     """Draw the faces of a window of VIDEO, the moments at which ifdd/face_dynamic splits them, and its static and dynamic parts.
 
     Of the window that holds the second --at it shows the subject that is most present.
@@ -27,7 +30,7 @@ def picture(video: Path, out: Path, recipe: str, overrides: tuple[str, ...], at:
     from affectkit_ifdd.looking import look
     from affectkit_ifdd.picture import draw
 
-    sights = look(video, recipe=recipe, overrides=overrides, at=at, device=device)
+    sights = look(video, plugins.registry, recipe=recipe, overrides=overrides, at=at, device=device)
     draw(sights, out)
     for sight in sights:
         label, share = sight.answer[0]

@@ -96,7 +96,7 @@ class FaceDynamic(Modality):
             CheckpointError: where its file is absent, damaged or of another network.
         """
         path = self.weights()
-        self._network = load_network(path, self._read(path).sizes).to(device)  # type: ignore[assignment]
+        self._network = load_network(path, self._read(path).sizes).to(device)
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """A narrow network of four blocks for pictures of 64 pixels, in the format of ``affectkit train``."""

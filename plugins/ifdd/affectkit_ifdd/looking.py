@@ -13,16 +13,25 @@ from affectkit_ifdd.picture import Sight, see
 if TYPE_CHECKING:
     import torch
 
+    from affectkit.media import Media
     from affectkit.planner import Plan
+    from affectkit.plugins import Registry
 
 
 def look(
-    video: Path, *, recipe: str = "ifdd/ifdd", overrides: Sequence[str] = (), at: float | None = None, device: str = "auto"
+    video: Path,
+    registry: Registry,
+    *,
+    recipe: str = "ifdd/ifdd",
+    overrides: Sequence[str] = (),
+    at: float | None = None,
+    device: str = "auto",
 ) -> list[Sight]:
     """What the component sees of a window: a :class:`Sight` per view.
 
     Args:
         video: a medium.
+        registry: the plugins.
         recipe: name or file; of its modalities, ifdd/face_dynamic alone runs.
         overrides: changes of the recipe, ``KEY=VALUE``.
         at: seconds; the window whose middle is nearest is shown, where it has a face. ``None`` for the first with a face.
@@ -34,13 +43,11 @@ def look(
     """
     import torch
 
-    from affectkit import plugins
     from affectkit.assembly import assemble
     from affectkit.batching import choose_device
     from affectkit.media import open_media
     from affectkit.session import load_recipe
 
-    registry = plugins.load()
     chosen = load_recipe(recipe, registry, overrides=overrides, modalities=[OWNER], fusion="none", head="none")
     assembly = assemble(chosen, registry)
     media = open_media(video)
@@ -55,7 +62,7 @@ def look(
     return see(component, tensors["views"].to(place), tensors["times"], title)
 
 
-def _clips(media: object, plan: Plan, component: FaceDynamic, first: bool) -> list[tuple[Clip, dict[str, torch.Tensor]]]:
+def _clips(media: Media, plan: Plan, component: FaceDynamic, first: bool) -> list[tuple[Clip, dict[str, torch.Tensor]]]:
     """The clips that hold evidence, one per window, with their tensors; only the first where no more are wanted."""
     from affectkit.clips import Clock
     from affectkit.reader import Reader
@@ -64,7 +71,7 @@ def _clips(media: object, plan: Plan, component: FaceDynamic, first: bool) -> li
         raise MediaError(f"{whose or stage}: {error}") from error
 
     found = []
-    for window in Reader(media, plan, Clock(), report).windows():  # type: ignore[arg-type]
+    for window in Reader(media, plan, Clock(), report).windows():
         for request in window.requests:
             tensors = component.preprocess(request.clip)
             if tensors is not None:

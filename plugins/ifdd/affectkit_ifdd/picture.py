@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -92,17 +92,17 @@ def draw(sights: Sequence[Sight], out: Path) -> None:
 
     count = len(sights[0].pictures)
     figure = Figure(figsize=(max(12, 0.75 * count), 5.6 * len(sights)), layout="constrained")
-    for sight, part in zip(sights, np.atleast_1d(figure.subfigures(len(sights), 1)), strict=True):
+    for sight, part in zip(sights, figure.subfigures(len(sights), 1, squeeze=False).ravel(), strict=True):
         _view(part, sight)
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as temporary:
         figure.savefig(temporary, format=out.suffix[1:].lower(), dpi=110)
 
 
-def _view(figure: object, sight: Sight) -> None:
+def _view(figure: Any, sight: Sight) -> None:
     """The faces in a row, the course of the indices under them, and the faces at these with what is strong there."""
     count, parts = len(sight.pictures), len(sight.frames["static"])
-    rows = figure.subfigures(3, 1, height_ratios=(1.1, 1.0, 3.2))  # type: ignore[attr-defined]
+    rows = figure.subfigures(3, 1, height_ratios=(1.1, 1.0, 3.2))
     best = ", ".join(f"{label} {share:.2f}" for label, share in sight.answer[:3])
     rows[0].suptitle(f"{sight.title}: {best}", fontsize=11)
     for axes, picture, time in zip(rows[0].subplots(1, count), sight.pictures, sight.times, strict=True):

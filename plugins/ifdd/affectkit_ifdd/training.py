@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from affectkit_ifdd.weights import K400
 
 if TYPE_CHECKING:
     import torch
+
+    from affectkit_ifdd.model import IFDD
 
 OWN_BATCH = 16  # clips of a step of the authors, by which their constraint term, a sum, is to be multiplied to be a mean
 STRIDES = {"ferv39k": 1, "mafw": 2}
@@ -146,7 +148,7 @@ class FaceDynamicTraining(ClipTraining):
 
         from affectkit_ifdd.model import RELEASED_CONSTRAINT, constraint_loss
 
-        seen = network.see(batch["frames"].transpose(1, 2))  # type: ignore[operator]
+        seen = cast("IFDD", network).see(batch["frames"].transpose(1, 2))
         released = self.options.released_behaviour
         weight = RELEASED_CONSTRAINT if released else self.options.constraint
         told = cross_entropy(seen.logits.float(), batch["truth"], weights)

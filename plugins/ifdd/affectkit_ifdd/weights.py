@@ -14,7 +14,7 @@ from affectkit.labels import DFEW7, FERV39K7, FERV39K7_DFER_CLIP, KNOWN, MAFW11,
 from affectkit_ifdd.sizes import MEAN, STD, Shapes, Sizes, sizes_of
 
 if TYPE_CHECKING:
-    import torch
+    from affectkit_ifdd.model import IFDD
 
 K400 = Checkpoint(
     uri="https://download.pytorch.org/models/mvit_v2_s-ae3be167.pth",
@@ -102,7 +102,7 @@ def sizes_of_file(path: Path, shapes: Shapes, settings: Mapping[str, Any], owner
         raise CheckpointError(f"{owner}: {path} is for something else: {problem}") from None
 
 
-def load_network(path: Path, sizes: Sizes) -> torch.nn.Module:
+def load_network(path: Path, sizes: Sizes) -> IFDD:
     """The network with the numbers of a file, strictly: no name more or less, ready to be asked.
 
     Raises:
@@ -114,7 +114,8 @@ def load_network(path: Path, sizes: Sizes) -> torch.nn.Module:
     network = IFDD(sizes)
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in checkpoints.load_tensors(path).items()}
     checkpoints.load_strict(network, tensors, path)
-    return network.eval().requires_grad_(False)
+    network.eval().requires_grad_(False)
+    return network
 
 
 def _shapes(path: Path) -> tuple[Shapes, Mapping[str, Any]]:
