@@ -16,9 +16,8 @@ from sklearn.metrics import accuracy_score, recall_score
 
 from affectkit.api import BASIC7, Input, Modality, Needs, Output
 from affectkit.cli import cli
-from affectkit.clip_reading import Cache, ClipReader
 from affectkit.datasets import Item
-from affectkit.datasets.scoring import cut
+from affectkit.datasets.cutting import Cutter
 from affectkit.labels import DFEW7, canonical
 from affectkit.testing.media import make_video
 
@@ -189,11 +188,29 @@ def test_a_modality_of_single_pictures_says_the_mean_of_them(tmp_path: Path) -> 
     (tmp_path / "clips.csv").write_text("file,label,split\nclip,angry,test\n")
     found = evaluate("grey/frame", "--dataset", "csv", "--data", tmp_path, "--out", tmp_path / "run")
     assert figures(found["pooled"]) == (1.0, 1.0)
-    assert "grey/frame also reads landmarks, which it goes without here" in found["notes"]
+    assert any("grey/frame also reads landmarks, which it goes without here" in note for note in found["notes"])
     (table,) = (tmp_path / "run/basic7.parquet").iterdir()
     row = pq.read_table(table).to_pylist()[0]
     assert (row["p_anger"], row["p_fear"]) == pytest.approx(((2 * 0.94 + 0.01) / 3, (0.94 + 2 * 0.01) / 3), abs=1e-6)
     assert (row["start"], row["end"]) == (0.0, pytest.approx(3 / 25))
+
+
+def test_a_recipe_gives_options_and_what_is_made_from_faces(data: Path, clips: Clips, tmp_path: Path) -> None:
+    """grey/marked reads the brightness that grey/marks found in its own crops, and nothing else."""
+    words = ("grey/marked", "--dataset", "dfew", "--data", data, "--folds", 1)
+    alone = evaluate(*words)
+    assert alone["pooled"]["answered"] == 0
+    assert (
+        "grey/marked also reads landmarks, which it goes without here; a recipe with providers of what is made from faces, --recipe, gives that"
+        in alone["notes"]
+    )
+    lines = ["modalities: [grey/marked]", "providers: {faces: mini/faces, landmarks: grey/marks}", "fusion: core/mean"]
+    recipe = tmp_path / "marked.yaml"
+    recipe.write_text("\n".join(lines))
+    assert figures(evaluate(*words, "--recipe", recipe)["pooled"]) == pytest.approx(expected(clips, [1], {}))
+    recipe.write_text("\n".join([*lines, "components: {grey/marked: {least: 9, batch_size: 2}}"]))
+    assert evaluate(*words, "--recipe", recipe)["pooled"]["answered"] == 0
+    assert figures(evaluate(*words, "--recipe", recipe, "--option", "least=1")["pooled"]) == pytest.approx(expected(clips, [1], {}))
 
 
 def test_what_is_said_can_be_evaluated_and_fused_afterwards(data: Path, clips: Clips, tmp_path: Path) -> None:
@@ -250,8 +267,7 @@ class Asking(Modality):
 
 def seen(item: Item, wanted: Input, unit: str = "window") -> list[tuple[list[float], list[float]]]:
     """Grey levels and times of the crops of each clip."""
-    modality = Asking(wanted, unit)
-    found = cut(item, modality, wanted, ClipReader(Cache(memory=0.0)))
+    found = Cutter(Asking(wanted, unit))(item)
     faces = [clip.inputs["faces"] for clip in found]
     return [([float(level) for level in face.data["crops"].mean((1, 2, 3))], face.times.round(6).tolist()) for face in faces]
 
@@ -346,7 +362,7 @@ def test_a_component_must_fit(data: Path) -> None:
     words = ("--dataset", "dfew", "--data", data, "--folds", 1)
     assert "grey/ear does not look at faces" in refused("evaluate", "grey/ear", *words)
     assert "grey/units cannot be scored on dfew: au12 is multilabel, dfew7 is categorical" in refused("evaluate", "grey/units", *words)
-    assert "has no option checkpoint or head for --weights; its options are size" in refused(
+    assert "has no option checkpoint or head or tuned for --weights; its options are size" in refused(
         "evaluate", "grey/fixed", *words, "--weights", "x.txt"
     )
     assert "Did you mean grey/window?" in refused("evaluate", "grey/windw", *words)

@@ -86,7 +86,7 @@ def evaluate(
 def _check_words(run: str | None, path: Path | None, source: str | None, given: Mapping[str, Any]) -> None:
     """Refuses options of the one use of the command in the other."""
     if given["dataset"] is None:
-        strange = [f"--{name}" for name in ("data", "folds", "clips", "fps", "weights", "out") if given[name] is not None]
+        strange = [f"--{name}" for name in ("data", "folds", "clips", "fps", "weights", "recipe", "out") if given[name] is not None]
         strange += ["--option"] * bool(given["options"])
         if strange:
             raise UsageError(f"{', '.join(strange)} belongs to a data set; name it with --dataset")

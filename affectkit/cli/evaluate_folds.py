@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SHOWN = ("uar", "war", "macro_f1")
 PLACE = "{fold}"  # what stands for the name of the fold in --weights and --option
-WEIGHTS = ("checkpoint", "head")  # options that take the file that a training writes, the first that a component has
+WEIGHTS = ("checkpoint", "head", "tuned")  # options that take the file that a training writes, the first that a component has
 
 
 def folds_options(function: Any) -> Any:
@@ -37,6 +37,9 @@ def folds_options(function: Any) -> Any:
             click.option("--weights", metavar="PATTERN", help="File of the weights; {fold} stands for the name of the fold."),
             click.option(
                 "--option", "options", multiple=True, metavar="KEY=VALUE", help="Option of the component; {fold} as in --weights."
+            ),
+            click.option(
+                "--recipe", metavar="RECIPE", help="Recipe with options of the component, and providers of what it wants beside faces."
             ),
             click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Run folder for what is said of each clip."),
             click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Clips per forward pass."),
@@ -139,11 +142,14 @@ def _look_over(folds: Sequence[Fold], *, as_json: bool) -> int:
 def _score(component: str, folds: Sequence[Fold], registry: Registry, given: Mapping[str, Any]) -> None:
     from affectkit import recipe_files
     from affectkit.batching import PRECISIONS, choose_device
+    from affectkit.config import SETTINGS, Recipe
     from affectkit.datasets.scores import check_new, score_folds, write_run
     from affectkit.recipe_files import Source
 
     entry = registry.get(component, "modality")
-    pattern, overrides = given["weights"], dict(recipe_files.override(Source({}), given["options"]).data)
+    recipe = None if given["recipe"] is None else Recipe.load(given["recipe"], find=registry.recipe)
+    base = {} if recipe is None else {key: value for key, value in recipe.components.get(component, {}).items() if key not in SETTINGS}
+    pattern, overrides = given["weights"], base | dict(recipe_files.override(Source({}), given["options"]).data)
     if pattern is not None:
         known = [item.name for item in fields(entry.cls.Options)]
         option = next((name for name in WEIGHTS if name in known), None)
@@ -162,6 +168,7 @@ def _score(component: str, folds: Sequence[Fold], registry: Registry, given: Map
         device=choose_device(given["device"]),
         dtype=PRECISIONS[given["precision"]],
         batch_size=given["batch_size"],
+        recipe=recipe,
         unanswered=given["unanswered"],
         resamples=given["bootstrap"],
         seed=given["seed"],

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     import torch
 
     from affectkit.components import Modality
+    from affectkit.config import Recipe
     from affectkit.datasets.scoring import Report, Said
+    from affectkit.planner import Plan
     from affectkit.plugins import Registry
 
 MAIN = ("uar", "war", "macro_f1")
@@ -90,6 +92,7 @@ def score_folds(
     device: torch.device,
     dtype: torch.dtype,
     batch_size: int,
+    recipe: Recipe | None = None,
     unanswered: Unanswered | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -105,6 +108,7 @@ def score_folds(
         device: where forward passes run.
         dtype: their precision.
         batch_size: clips per forward pass at most.
+        recipe: whose providers make what the modality wants beside faces, as far as it is made from them; ``None`` for nothing.
         unanswered: whether items of which nothing is said are left out or count as wrong; where it is ``None`` they are left out, and clips that
             are not there are an error.
         resamples: of the intervals; 0 for none.
@@ -115,8 +119,9 @@ def score_folds(
         AffectKitError: what is wrong with the data, the component or its weights, before anything is scored where that can be seen; several
             problems are told together.
     """
-    from affectkit.assembly import collecting, make_modality
-    from affectkit.datasets.scoring import check_modality, say
+    from affectkit.assembly import collecting, make_modality, plan_for
+    from affectkit.datasets.cutting import check_modality
+    from affectkit.datasets.scoring import say
 
     problems: list[AffectKitError] = []
     notes = [note for fold in folds for note in fold.notes]
@@ -128,20 +133,25 @@ def score_folds(
             notes.append(problem.text)
     problems += [UsageError(f"{fold.dataset}, fold {fold.name} has no test items") for fold in folds if not fold.test]
     made: list[tuple[Fold, Modality, Mapping[str, Any]]] = []
+    plan: Plan | None = None
     for fold in folds:
         with collecting(problems, component):
             modality, record = make_modality(component, options(fold), registry)
-            notes += check_modality(modality)
+            if recipe is not None and plan is None:
+                plan = plan_for(recipe, registry, {component: modality})
+            notes += check_modality(modality, plan)
             notes += _of_other_folds(record, fold)
             made.append((fold, modality, record))
     raise_all(list({str(problem): problem for problem in problems}.values()))
+    for provider in () if plan is None else [provider for kind in plan.window_kinds for provider in plan.providers[kind]]:
+        provider.load(device, dtype)
     found = []
     while made:  # one network in memory at a time
         fold, modality, record = made.pop(0)
         begin = time.perf_counter()
         modality.load(device, dtype)
         tell = partial(_tell, report, f"fold {fold.name}: ")
-        said = say(modality, fold.test, device=device, dtype=dtype, batch_size=batch_size, report=tell)
+        said = say(modality, fold.test, device=device, dtype=dtype, batch_size=batch_size, plan=plan, report=tell)
         answers = _answers(modality, fold, said)
         found.append(FoldScore(fold, record, said, _scored(answers, unanswered, resamples, seed), time.perf_counter() - begin))
     pooled = _scored(_together([fold.scored.answers for fold in found]), unanswered, resamples, seed)

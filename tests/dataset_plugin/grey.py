@@ -1,9 +1,9 @@
 """Modalities that read a class from how bright a face is, 30 grey levels apart, and a training that learns it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from affectkit.api import AU12, BASIC7, About, Audio, Clip, Input, Modality, Needs, Output, hookimpl
+from affectkit.api import AU12, BASIC7, About, Audio, Clip, Evidence, Input, Modality, Needs, Output, Provider, hookimpl
 from affectkit.clip_training import ClipOptions, ClipTraining
 from affectkit.labels import DFEW7
 
@@ -49,6 +49,35 @@ class Frame(Window):
     name = "frame"
     unit = "frame"
     needs = Needs(inputs=(Input("faces", fps=25.0, size=SIDE), Input("landmarks")))
+
+
+class Marks(Provider):
+    """How bright each crop is, as what somebody might call landmarks."""
+
+    name = "marks"
+    kind = "landmarks"
+    scope = "face"
+    needs = Needs(inputs=(Input("faces", count=1, size=2),))
+
+    def provide(self, clips: Sequence[Clip]) -> list[Evidence]:
+        faces = [clip.inputs["faces"] for clip in clips]
+        return [Evidence("landmarks", {"level": face.data["crops"].mean((1, 2, 3))}, times=face.times) for face in faces]
+
+
+class Marked(Window):
+    """Reads the landmarks of three crops of six pixels, not the crops."""
+
+    name = "marked"
+    needs = Needs(inputs=(Input("faces", count=3, size=6), Input("landmarks", count=3, size=6)))
+
+    def preprocess(self, clip: Clip):
+        import torch
+
+        marks = clip.inputs["landmarks"]
+        if not marks.valid or len(marks.data["level"]) < self.options.least:
+            return None
+        level = torch.from_numpy(marks.data["level"])
+        return {"crops": level[:, None, None, None].expand(-1, SIDE, SIDE, 3)}
 
 
 @dataclass(frozen=True)
@@ -121,7 +150,12 @@ class Learn(ClipTraining):
 
 @hookimpl
 def affectkit_modalities():
-    return [Window, Frame, Fixed, Units, Ear, Broken, Stuck]
+    return [Window, Frame, Marked, Fixed, Units, Ear, Broken, Stuck]
+
+
+@hookimpl
+def affectkit_providers():
+    return [Marks]
 
 
 @hookimpl
