@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -280,6 +282,19 @@ def test_on_real_videos_the_points_are_in_the_pixels_of_the_crops(name: str, bun
     each = np.concatenate(errors)
     assert seen
     assert np.median(each) < NEAR
+
+
+def test_the_benchmark_prints_errors_and_times(shared_data: Path):
+    script = Path(__file__).resolve().parents[3] / "benchmarks" / "landmarks.py"
+    if not script.is_file():
+        pytest.skip("benchmarks are in the repository, not in the package")
+    command = [sys.executable, str(script), "--data", str(shared_data), "--most", "2", "--repeat", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("2 faces")
+    assert re.search(r"^  2 looks: (0\.\d{3} ){4}0\.\d{3}; 0\.\d{3}; 0\.\d{3}$", done.stdout, re.MULTILINE)
+    assert re.search(r"^  turned by 30 degrees +(0\.\d{3} ?){3}$", done.stdout, re.MULTILINE)
+    assert re.search(r"^  two looks +\d+\.\d\d +\d+\.\d\d$", done.stdout, re.MULTILINE)
 
 
 # the provider
