@@ -93,6 +93,24 @@ def test_memory_prints_peaks_and_ratio(clips: Path) -> None:
     assert re.search(r"^6 s against 2 s: ratio \d+\.\d\d", said, re.MULTILINE)
 
 
+def test_face_dynamic_prints_rates_ratio_and_memory_per_batch() -> None:
+    said = printed(
+        "face_dynamic.py", "mini/face_dynamic", "--batches", "1,3", "--clips", 3, "--pairs", 1, "--seconds", 1, "--device", "cpu"
+    )
+    assert re.match(r"mini/face_dynamic on a processor, \d+ threads: 3 clips of 1 s, preprocessing \d+\.\d ms per clip\n", said)
+    rows = {line.split()[0]: line.split()[1:] for line in said.splitlines()[-2:]}
+    for size in ("1", "3"):
+        assert re.fullmatch(r"[\d.]+ [\d.]+ [\d.]+ \([\d.]+ to [\d.]+\) \d+", " ".join(rows[size]))
+        assert int(rows[size][-1]) > 100  # Python and torch alone take that
+
+
+def test_face_dynamic_refuses_what_sees_no_faces() -> None:
+    command = [sys.executable, str(FOLDER / "face_dynamic.py"), "mini/audio"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert "mini/audio does not look at faces" in done.stderr
+
+
 def test_faces_prints_a_row_per_detector(shared_data: Path, tmp_path: Path) -> None:
     listed = tmp_path / "listed.txt"
     listed.write_text("video/single_face.mp4\nimages/angry.jpg\nimages/absent.jpg\n", encoding="utf-8")
