@@ -17,7 +17,7 @@ from affectkit.api import CheckpointError, UsageError
 from affectkit_s4d.experts import ExpertLayer, Mlp, Routed
 
 EPS = 1e-6  # of all layer norms
-SPREAD = 0.02  # standard deviation of the first numbers of linear layers
+SPREAD = 0.02  # standard deviation of the first numbers of linear layers, at the published width
 TUBELET = 2  # frames of a token
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, for RGB in [0, 1]
 STD = (0.229, 0.224, 0.225)
@@ -215,7 +215,7 @@ class S4D(nn.Module):
         self.fc_norm = nn.LayerNorm(sizes.width, eps=EPS)
         self.head = nn.ModuleDict({name: nn.Linear(sizes.width, getattr(sizes, name)) for name in HEADS})
         self.register_buffer("positions", sincos(sizes.tokens, sizes.width), persistent=False)
-        self.apply(first_numbers)
+        first_numbers(self, SPREAD * (Sizes.width / sizes.width) ** 0.5)
 
     def forward(self, x: Tensor) -> Seen:
         """Looks at clips (B, 3, T, H, W) or pictures (B, 3, H, W), float, normalised.
@@ -276,12 +276,18 @@ def sincos(count: int, width: int) -> Tensor:
     return torch.where(column % 2 == 0, angle.sin(), angle.cos()).float()
 
 
-def first_numbers(module: nn.Module) -> None:
-    """The numbers that a layer begins with, as published: also the experts are not zero at first."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=SPREAD)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+def first_numbers(network: nn.Module, spread: float) -> None:
+    """The numbers that linear layers begin with, as published: also the experts are not zero at first.
+
+    Args:
+        network: all its linear layers.
+        spread: standard deviation; 0.02 as published, and more in a narrower network, so that the sums of a layer are as large.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=spread)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def parameters_of(network: nn.Module) -> int:

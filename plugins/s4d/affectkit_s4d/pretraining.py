@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from affectkit.api import UsageError
-from affectkit_s4d.model import EPS, TUBELET, Block, PatchEmbed, Sizes, check_shape, first_numbers, sincos
+from affectkit_s4d.model import EPS, SPREAD, TUBELET, Block, PatchEmbed, Sizes, check_shape, first_numbers, sincos
 
 HIDDEN = {"video": 0.95, "image": 0.9}  # share of the tokens that are hidden
+WIDTH = 384  # of the published decoder
 SMALL = 1e-6  # is added to the standard deviation of a patch
 
 
@@ -71,7 +72,7 @@ class MaskedAutoencoder(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, sizes: Sizes | None = None, *, width: int = 384, depth: int = 4, heads: int = 6) -> None:
+    def __init__(self, sizes: Sizes | None = None, *, width: int = WIDTH, depth: int = 4, heads: int = 6) -> None:
         super().__init__()
         self.sizes = sizes = replace(sizes or Sizes(), experts=0)
         self.encoder = Encoder(sizes)
@@ -79,8 +80,10 @@ class MaskedAutoencoder(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.decoder = Decoder(width, depth, heads, 3 * TUBELET * sizes.patch**2)
         self.register_buffer("positions", sincos(sizes.tokens, width), persistent=False)
-        self.apply(first_numbers)
-        nn.init.trunc_normal_(self.mask_token, std=0.02)
+        first_numbers(self.encoder, SPREAD * (Sizes.width / sizes.width) ** 0.5)
+        for part in (self.encoder_to_decoder, self.decoder):
+            first_numbers(part, SPREAD * (WIDTH / width) ** 0.5)
+        nn.init.trunc_normal_(self.mask_token, std=SPREAD)
 
     def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
         """The pixels of the hidden tokens, (B, M, P) as :func:`patches` lays them out.

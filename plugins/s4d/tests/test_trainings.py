@@ -327,3 +327,60 @@ def test_a_clip_is_learned_from_several_times_and_measured_once(little: Path, re
     order = training_rows.Order(parts["train"], plan, training)
     clips = int((parts["train"].kinds == FRAMES).sum())
     assert len(order) == max(clips // 1 // 3, 1) + 36 // 4
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_to_the_same_weights(little: Path, tmp_path: Path) -> None:
+    """The command in a process of its own, ended in the middle of its second epoch as if the power had failed."""
+    options = {**TINY, "held": 0.3, "stills": {"dataset": "csv", "data": str(little / "stills")}}
+    recipe = {
+        "training": "s4d/face_dynamic_training",
+        "epochs": 3,
+        "batch_size": 4,
+        "store": "fp32",
+        "data": str(little),
+        "options": options,
+    }
+    (tmp_path / "face_dynamic.yaml").write_text(json.dumps(recipe))
+    program = "import affectkit.training as t; t.KEEP_EVERY = 0.0; from affectkit.cli import main; main()"
+    arguments = [sys.executable, "-c", program, "train", "face_dynamic.yaml", "--device", "cpu", "--out"]
+
+    def started(out: str) -> subprocess.Popen[str]:
+        given: dict[str, Any] = {"cwd": tmp_path, "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "text": True}
+        return subprocess.Popen([*arguments, out], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **given)
+
+    whole = started("whole")
+    told = whole.communicate()[0]
+    assert whole.returncode == 0, told
+    state = tmp_path / "killed" / "face_dynamic_training.training" / "state.pt"
+    process = started("killed")
+    try:
+        deadline = time.monotonic() + 200
+        while not (state.exists() and torch.load(state, weights_only=True)["iteration"] >= 10):
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert not (tmp_path / "killed" / "face_dynamic_training.safetensors").exists()
+    process = started("killed")
+    told = process.communicate()[0]
+    assert process.returncode == 0, told
+    assert "goes on in epoch" in told
+    one, other = (load_file(tmp_path / name / "face_dynamic_training.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_benchmark_prints_what_experts_cost() -> None:
+    """On a narrow network; that a loop over tokens says the same is measured there as well."""
+    script = Path(__file__).resolve().parents[3] / "benchmarks" / "s4d_experts.py"
+    if not script.is_file():
+        pytest.skip("the benchmarks are not here: this is not a checkout")
+    command = [sys.executable, str(script), "--width", "64", "--clips", "1", "--repeats", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^forward: MLP [\d.]+ ms, experts [\d.]+ ms, experts / MLP \d+\.\d\d$", done.stdout, re.MULTILINE)
+    assert re.search(
+        r"^100 tokens: a loop over tokens takes \d+ times as long, and says the same within [01-9.]+e-0[6-9]$", done.stdout, re.MULTILINE
+    )
