@@ -31,8 +31,22 @@ Made from the docstrings by `python docs/make_reference.py`; do not edit it by h
 
 COMPONENTS = ("Component", "Modality", "Provider", "Fusion", "Head")
 NEEDS = ("Needs", "Frames", "Audio", "Input", "Checkpoint")
-TRAINED = ("Training", "Part", "Turn", "About", "Written")
+TRAINED = ("Training", "Part", "Pace", "Turn", "About", "Written")
+WATCHED = ("ClipTraining", "ClipOptions")
 EXCHANGED = ("Clip", "Media", "Span", "Evidence", "Word", "Sources", "Output")
+
+DATA = (
+    "read",
+    "folds",
+    "Item",
+    "Fold",
+    "Dataset",
+    "checks.check",
+    "checks.Problem",
+    "scores.score_folds",
+    "scores.FoldScores",
+    "scores.FoldScore",
+)
 
 ERRORS = {name: item for name, item in vars(errors).items() if isinstance(item, type) and issubclass(item, Exception)}
 
@@ -321,7 +335,7 @@ def sections() -> tuple[Section, ...]:
     evaluating = ("annotations.read", "references.Annotations", "evaluation.evaluate", "evaluation.Evaluation", "evaluation.Scored")
     comparing = ("comparison.compare", "comparison.Comparison", "comparison.Compared", "intervals.Score", "intervals.Difference")
     submitting = ("submit", "Choices", "Answered", "SetReport", "VideoReport")
-    mentioned = {*COMPONENTS, *NEEDS, *EXCHANGED, *TRAINED, *ERRORS, "LabelSet"}
+    mentioned = {*COMPONENTS, *NEEDS, *EXCHANGED, *TRAINED, *WATCHED, *ERRORS, "LabelSet"}
     challenges = [name for name in api.__all__ if isinstance(getattr(api, name), type) and name not in mentioned]
 
     def of_api(names: Iterable[str]) -> tuple[str, ...]:
@@ -335,6 +349,11 @@ def sections() -> tuple[Section, ...]:
         Section("Label sets", label, "All are in `affectkit.labels`, and by name in `affectkit.labels.KNOWN`.", label_table),
         Section(
             "Evaluating", tuple(f"affectkit.{name}" for name in (*evaluating, *comparing)), "What `affectkit evaluate` and `compare` do."
+        ),
+        Section(
+            "Data sets",
+            tuple(f"affectkit.datasets.{name}" for name in DATA),
+            "What `affectkit evaluate --dataset` and `affectkit train --dataset` read. [Data sets](datasets.md) says what they are.",
         ),
         Section("Metrics", public("affectkit.metrics"), prose("affectkit.metrics")),
         Section("Submitting", tuple(f"affectkit.submission.{name}" for name in submitting), "What `affectkit submit` does."),
@@ -352,9 +371,25 @@ def sections() -> tuple[Section, ...]:
             ),
             "What `affectkit train` reads. [Training](training.md) says how it is used.",
         ),
+        Section(
+            "Learning from clips",
+            (
+                *of_api(WATCHED),
+                "affectkit.clip_training.Stills",
+                *(f"affectkit.clip_augmentation.{name}" for name in ("Augmentation", "Mixing")),
+                *(f"affectkit.clip_reading.{name}" for name in ("Cache", "ClipReader")),
+                *public("affectkit.clip_sampling"),
+            ),
+            "[Training](training.md#clips-of-a-data-set) says how these are used.",
+        ),
         Section("Hooks", (), hooks + prose("affectkit.hookspecs").partition(". ")[2], hooks_table),
         Section("Testing a plugin", public("affectkit.testing"), "[Writing a plugin](plugins.md) says how these are used."),
         Section("Media for tests", public("affectkit.testing.media"), prose("affectkit.testing.media")),
+        Section(
+            "Clips for tests",
+            tuple(f"affectkit.testing.clips.{name}" for name in ("MadeClips", "expression_clips", "order_clips", "mean_probe", "gain")),
+            prose("affectkit.testing.clips"),
+        ),
         Section("Errors", (), prose("affectkit.errors"), errors_table),
         Section("Command line", (), "Every command has `-h` and `--help`. Plugins may add commands.", commands),
     )

@@ -606,6 +606,9 @@ def test_made_clips_are_read_as_data_sets(fer2013: Path, tmp_path: Path) -> None
     assert np.bincount(made.truth[~made.test]).tolist() == [3] * 7
     made.write(tmp_path)
     table, lists = datasets.read("csv", tmp_path), datasets.read("mafw", tmp_path, 1)
+    order = tasks.order_clips(fer2013, clips=8, test=4, frames=4, stills=2, groups=2)
+    order.write(tmp_path / "order")
+    assert datasets.read("csv", tmp_path / "order").labels.labels == order.labels.labels
     for fold, own in ((table, made.fold(tmp_path).train), (lists, made.fold(tmp_path).train)):
         assert [fold.labels.labels[item.label] for item in fold.train] == [made.labels.labels[item.label] for item in own]
         assert [item.path for item in fold.train] == [item.path for item in own]

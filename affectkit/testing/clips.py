@@ -22,8 +22,8 @@ from affectkit.labels import BASIC7, MAFW11, LabelSet
 if TYPE_CHECKING:
     import torch
 
-ORDER2 = LabelSet("order2", ("onset", "offset"))
-"""What the order-only task asks: whether a face goes from neutral to an expression, or back."""
+ORDER2 = LabelSet("order2", ("offset", "onset"))
+"""What the order-only task asks: whether a face goes from an expression to neutral, or from neutral to it; in the order that a table of clips gives these words."""
 
 TRAIN, TEST = "train", "public_test"  # splits of FER2013
 FPS = 5.0
@@ -163,7 +163,8 @@ def order_clips(
         for _ in range(wanted // 2):
             group = int(random.integers(groups))
             film = _film(pools.draw(split, group, [0] * (stills - stills // 2) + [1] * (stills // 2), random), frames, size, random)
-            found += [(film, 0, f"{split} {group}", split == TEST), (film[::-1], 1, f"{split} {group}", split == TEST)]
+            found += [(film, ORDER2.index("onset"), f"{split} {group}", split == TEST)]
+            found += [(film[::-1], ORDER2.index("offset"), f"{split} {group}", split == TEST)]
     return _made(ORDER2, found, random)
 
 
