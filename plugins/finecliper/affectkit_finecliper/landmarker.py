@@ -11,7 +11,10 @@ before. Here, what is looked at again is cut from the crop by the points of the 
 
 from __future__ import annotations
 
+import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,8 +158,9 @@ class _Network:
 
         content = _member(path, name, owner)
         try:
-            self._interpreter: Any = Interpreter(model_content=content, num_threads=threads)
-            self._interpreter.allocate_tensors()
+            with _hushed():
+                self._interpreter: Any = Interpreter(model_content=content, num_threads=threads)
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise CheckpointError(f"{owner}: {name} in {path} is damaged or no TFLite network ({first[:200]}); fetch it again") from None
@@ -176,6 +180,23 @@ class _Network:
         self._interpreter.set_tensor(self._reads, values.astype(np.float32).reshape(self._shape))
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(index).ravel() for index in self._answers]
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """No standard error of the process: LiteRT greets there whenever it makes a network, and has no switch for it. What is wrong it raises as well."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _member(path: Path, name: str, owner: str) -> bytes:

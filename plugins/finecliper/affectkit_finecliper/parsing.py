@@ -31,6 +31,21 @@ class Parsing(Provider):
         """The regions in the crops of each clip."""
         return [_clip(clip.inputs["landmarks"]) for clip in clips]
 
+    @staticmethod
+    def examples() -> list[Clip]:
+        """Drawn faces of several sizes, for checks."""
+        from affectkit.api import Span
+        from affectkit.testing.examples import media
+        from affectkit_finecliper.tiny_landmarker import face
+
+        clips = []
+        for number, (size, count) in enumerate(((64, 4), (120, 1), (97, 3))):
+            points = np.stack([(face() + 2 * step) * size / 256 for step in range(count)])
+            data = {"maps": np.zeros((count, size, size, 3), np.uint8), "points": points, "valid": np.ones(count, bool)}
+            marks = Evidence("landmarks", data, times=np.arange(count) / 4)
+            clips.append(Clip(media(number), Span(0.0, 1.0), number, inputs={"landmarks": marks}))
+        return clips
+
 
 def _clip(marks: Evidence) -> Evidence:
     if not marks.valid:

@@ -457,3 +457,9 @@ def test_the_published_digest_is_that_of_the_bundle(bundle: Path):
 def test_options_that_cannot_be(options: dict, said: str):
     with pytest.raises(ConfigError, match=re.escape(said)):
         LandmarksOptions(**options)
+
+
+def test_reading_a_network_prints_nothing(tiny: Path, capfd: pytest.CaptureFixture[str]):
+    made(tiny)
+    sys.stderr.write("and what follows is seen")
+    assert capfd.readouterr() == ("", "and what follows is seen")

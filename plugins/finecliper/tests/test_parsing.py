@@ -152,6 +152,12 @@ def landmarks(tmp_path_factory: pytest.TempPathFactory) -> Landmarks:
     return component
 
 
+class TestParsing(ProviderContract):
+    """What every provider promises."""
+
+    component = Parsing
+
+
 def test_regions_of_the_landmarks(landmarks: Landmarks):
     (marks,) = landmarks.provide([clip(faces(3, 80))])
     (found,) = Parsing().provide([Clip(MEDIA, Span(0, 4), inputs={"landmarks": marks})])
