@@ -14,7 +14,7 @@ import numpy as np
 from affectkit.api import About, Checkpoint, ConfigError, LabelSet, Part, Turn, UsageError
 from affectkit.clip_augmentation import MASK, Augmentation
 from affectkit.clip_training import ClipOptions, ClipTraining
-from affectkit.datasets.items import Item
+from affectkit.datasets.items import Fold, Item
 from affectkit.labels import DFEW7, canonical
 from affectkit_finecliper.face_dynamic import BACKBONE, OPENAI, Stream
 from affectkit_finecliper.shape import Shape
@@ -39,6 +39,7 @@ class TuningOptions(ClipOptions):
         backbone: folder or file of another CLIP; ``None`` for OpenAI's ViT-B/16.
         streams: what is learned from beside the frames.
         landmarker: where ``face_landmarker.task`` is, which the other streams are drawn with; ``default`` for the downloaded one.
+        described: table of descriptions of the clips to learn from, as ``affectkit finecliper describe`` writes it; ``None`` for those that the data set has.
         texts: what labels look like and what they do not, by label; those that are not named have ours.
         ratio: width of an adapter as a share of its tower's.
         text_adapters: whether the text tower has adapters as well.
@@ -54,6 +55,7 @@ class TuningOptions(ClipOptions):
     backbone: str | None = None
     streams: tuple[Stream, ...] = ("frames",)
     landmarker: str = "default"
+    described: Path | None = None
     texts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     ratio: float = 0.25
     text_adapters: bool = True
@@ -96,6 +98,13 @@ class FaceDynamicTraining(ClipTraining):
         from open_clip import SimpleTokenizer
 
         return SimpleTokenizer(context_length=self._backbone().clip.context_length)
+
+    def read(self, data: Path) -> Fold:
+        """The clips, and what is said of those to learn from."""
+        from affectkit_finecliper.descriptions import told
+
+        fold = super().read(data)
+        return fold if self.options.described is None else told(fold, self.options.described)
 
     def parts(self, data: Path) -> Mapping[str, Part]:
         """As of every training on clips; the CLIP is read as well."""
@@ -184,7 +193,7 @@ class FaceDynamicTraining(ClipTraining):
             f"FineCLIPER (arXiv 2407.02157), reconstructed, for `finecliper/face_dynamic`: adapters of {tuned:,} parameters in a CLIP of {frozen:,}, which "
             f"did not change and is not in this file. The paper's network tunes about 20 million; how these are divided is not published, and its "
             f"figures are of its own network. Streams: {', '.join(self.options.streams)}.",
-            f"{self.fold.dataset}, fold {self.fold.name}",
+            "; ".join([f"{self.fold.dataset}, fold {self.fold.name}", *(self.fold.notes[-1:] if self.options.described else ())]),
             "as the data set allows; the CLIP is MIT",
             "It says what a face shows, by the labels of its data set. Asked for other labels, it is a similarity and not validated.",
         )
