@@ -42,11 +42,14 @@ DATA = (
     "Fold",
     "Dataset",
     "checks.check",
-    "checks.Problem",
+    "checks.Flaw",
     "scores.score_folds",
     "scores.FoldScores",
     "scores.FoldScore",
 )
+
+HEADINGS = {"affectkit.datasets.read": "datasets.read"}
+"""Headings of what has the name of something else."""
 
 ERRORS = {name: item for name, item in vars(errors).items() if isinstance(item, type) and issubclass(item, Exception)}
 
@@ -126,7 +129,7 @@ def body(doc: Docstring, link: Link, *, skip: Iterable[str] = ()) -> Iterator[st
 def function_entry(path: str, link: Link) -> Iterator[str]:
     """A function: its heading, where it is imported from, how it is called, what it does."""
     function, name = resolve(path), path.rpartition(".")[2]
-    yield f"### {name}"
+    yield f"### {HEADINGS.get(path, name)}"
     yield f"`from {path.rpartition('.')[0]} import {name}`"
     yield f"```py\n{signature(function, name)}\n```"
     yield from body(Docstring.of(function), link)
@@ -403,12 +406,12 @@ def prose(module: str) -> str:
 def text() -> str:
     """The whole page."""
     parts = sections()
-    names = [path.rpartition(".")[2] for part in parts for path in part.paths]
+    names = [HEADINGS.get(path, path.rpartition(".")[2]) for part in parts for path in part.paths]
     known = {name: anchor(name) for name in names} | dict.fromkeys(ERRORS, "errors")
     known |= dict.fromkeys(map(str.upper, labels.KNOWN), "label-sets")
 
     def link(path: str) -> str:
-        name = next((part for part in reversed(path.split(".")) if part in known), "")
+        name = HEADINGS.get(path) or next((part for part in reversed(path.split(".")) if part in known), "")
         return f"[`{path.removeprefix('affectkit.')}`](#{known[name]})" if name else f"`{path}`"
 
     blocks = [INTRO + "\n" + "\n".join(f"- [{part.title}](#{anchor(part.title)})" for part in parts)]

@@ -134,6 +134,17 @@ def test_affectnet_may_have_one_list_only(tmp_path: Path) -> None:
     assert fold.test[0].fps is None
 
 
+def test_descriptions_of_mafw_are_of_what_is_learned_from(tmp_path: Path) -> None:
+    both(tmp_path, MAFW_OFFICIAL, ["03747.mp4 anger", "00002.mp4 fear"], ["00003.mp4 fear"])
+    lines = ["03747.mp4 anger <br>一个男人 <br> A man speaks excitedly. The deep frown.", "00003.mp4 fear <br>x <br> A test clip."]
+    write(tmp_path / "caption-label/single_label.txt", *lines)
+    fold = datasets.read("mafw", tmp_path, 1)
+    assert [item.text for item in (*fold.train, *fold.test)] == ["A man speaks excitedly. The deep frown.", None, None]
+    assert fold.notes == ("1 of 2 items to learn from have a description",)
+    write(tmp_path / "caption-label/single_label.txt", "03747.mp4 anger", "00003.mp4 fear <br>x <br> y")
+    assert "single_label.txt, line 1: expected a clip, its label and two descriptions after <br>" in message("mafw", tmp_path, 1)
+
+
 def test_what_is_wrong_in_a_list_is_told_with_its_line(tmp_path: Path) -> None:
     header = message("dfew", both(tmp_path / "a", DFEW_S4D, ["1,1"], ["2,1"], header=("name,emotion",)), 1)
     assert "train_set_1.csv, line 1: expected the columns video_name, label, found name, emotion" in header

@@ -101,11 +101,14 @@ def _read(found: Dataset, data: Path, fold: str | int | None, clips: Path | None
 
         items, notes = read_videos(found, data, found.labels, places, found.fps)
         return Fold(found.name, chosen, found.labels, tuple(items["train"]), tuple(items["test"]), tuple(notes))
-    from affectkit.datasets.lists import FORMS, read_lists
+    from affectkit.datasets.lists import FORMS, captions, read_lists
 
     rows, notes = read_lists(FORMS[found.name], data, chosen, found.labels, both=found.name != "affectnet7")
-    train, test = (tuple(_item(row.id, row.label, places, found.fps) for row in rows[mode]) for mode in ("train", "test"))
-    return Fold(found.name, chosen, found.labels, train, test, tuple(notes))
+    learned, tested = ([_item(row.id, row.label, places, found.fps) for row in rows[mode]] for mode in ("train", "test"))
+    if found.name == "mafw" and (texts := captions(data)):
+        learned = [replace(item, text=texts.get(item.id)) for item in learned]
+        notes.append(f"{sum(item.text is not None for item in learned)} of {len(learned)} items to learn from have a description")
+    return Fold(found.name, chosen, found.labels, tuple(learned), tuple(tested), tuple(notes))
 
 
 def _item(id: str, label: int, places: Places, fps: float) -> Item:

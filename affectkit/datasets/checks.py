@@ -18,7 +18,7 @@ Kind = Literal["counts", "shared", "missing"]
 
 
 @dataclass(frozen=True)
-class Problem:
+class Flaw:
     """One thing that is wrong.
 
     Attributes:
@@ -31,7 +31,7 @@ class Problem:
     text: str
 
 
-def check(folds: Sequence[Fold], *, train: bool = True) -> tuple[Problem, ...]:
+def check(folds: Sequence[Fold], *, train: bool = True) -> tuple[Flaw, ...]:
     """Everything that is wrong with folds of one data set; clips are looked for and not opened.
 
     Args:
@@ -43,13 +43,13 @@ def check(folds: Sequence[Fold], *, train: bool = True) -> tuple[Problem, ...]:
         both = sorted({item.id for item in one.test} & {item.id for item in other.test})
         if both:
             where = f"{one.dataset}: {len(both)} items are tested on in fold {one.name} and in fold {other.name}"
-            found.append(Problem("shared", f"{where}: {shown(both[:SHOWN])}"))
+            found.append(Flaw("shared", f"{where}: {shown(both[:SHOWN])}"))
     items = {item.id: item for fold in folds for item in (*(fold.train if train else ()), *fold.test)}
     gone = missing(items.values())
     if gone:
         named = shown([f"{id} ({reason})" for id, reason in list(gone.items())[:SHOWN]])
         more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
-        found.append(Problem("missing", f"{folds[0].dataset}: {len(gone)} of {len(items)} clips are not there: {named}{more}"))
+        found.append(Flaw("missing", f"{folds[0].dataset}: {len(gone)} of {len(items)} clips are not there: {named}{more}"))
     return tuple(found)
 
 
@@ -75,7 +75,7 @@ def _reason(path: Path) -> str:
     return ""
 
 
-def _counts(fold: Fold, modes: Sequence[str]) -> list[Problem]:
+def _counts(fold: Fold, modes: Sequence[str]) -> list[Flaw]:
     """Lists that differ from those of the authors in how many items of each class they have."""
     dataset = DATASETS[fold.dataset]
     found = []
@@ -86,14 +86,14 @@ def _counts(fold: Fold, modes: Sequence[str]) -> list[Problem]:
             continue
         where = f"{fold.dataset}, fold {fold.name}: the {mode} list has {len(items)} items"
         if len(items) != sum(expected):
-            found.append(Problem("counts", f"{where}, and that of its authors has {sum(expected)}"))
+            found.append(Flaw("counts", f"{where}, and that of its authors has {sum(expected)}"))
             continue
         differ = (
             f"{count} of {name} and not {wanted}"
             for name, count, wanted in zip(fold.labels.labels, counts, expected, strict=True)
             if count != wanted
         )
-        found.append(Problem("counts", f"{where} as that of its authors, and {', '.join(differ)}; are its labels in another order?"))
+        found.append(Flaw("counts", f"{where} as that of its authors, and {', '.join(differ)}; are its labels in another order?"))
     return found
 
 

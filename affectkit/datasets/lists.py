@@ -15,6 +15,7 @@ from affectkit.errors import ConfigError, LabelError, UsageError
 from affectkit.labels import LabelSet
 
 MODES = ("train", "test")
+CAPTIONS = "single_label.txt"
 FORM = "a list has one clip and its label in each line (docs/datasets.md shows them)"
 
 
@@ -47,17 +48,8 @@ class Form:
         Raises:
             UsageError: where there are several of one mode.
         """
-        found: dict[str, Path] = {}
-        for mode in MODES:
-            pattern = self.pattern.format(mode=mode, fold=fold)
-            paths = sorted({*data.glob(pattern), *data.glob(f"*/{pattern}")})
-            if len(paths) > 1:
-                raise UsageError(
-                    f"{data} has several lists {pattern}: {shown([str(path) for path in paths])}; give the folder of one of them"
-                )
-            if paths:
-                found[mode] = paths[0]
-        return found
+        paths = {mode: _only(data, self.pattern.format(mode=mode, fold=fold)) for mode in MODES}
+        return {mode: path for mode, path in paths.items() if path is not None}
 
 
 def read_lists(
@@ -94,6 +86,36 @@ def read_lists(
         else:
             notes.append(f"there is no list of items to {'learn from' if mode == 'train' else 'test on'}")
     return rows, notes
+
+
+def captions(data: Path) -> dict[str, str]:
+    """The English descriptions of MAFW's clips, by id, where its ``single_label.txt`` is there.
+
+    A line is ``03747.mp4 anger <br>...<br> A man speaks excitedly ...``, with the Chinese description first.
+
+    Args:
+        data: the folder of the data set.
+
+    Raises:
+        UsageError: where there are several such files.
+        ConfigError: where it is not as it must be, with file and line.
+    """
+    path = _only(data, CAPTIONS)
+    if path is None:
+        return {}
+    text = _words(path)
+    text.fail(
+        {i: "expected a clip, its label and two descriptions after <br>" for i, row in enumerate(text.rows) if "<br>" not in " ".join(row)}
+    )
+    return {_five_digits(row[0]): " ".join(row).rpartition("<br>")[2].strip() for row in text.rows}
+
+
+def _only(data: Path, pattern: str) -> Path | None:
+    """The one file of a pattern in a folder or one folder below it."""
+    paths = sorted({*data.glob(pattern), *data.glob(f"*/{pattern}")})
+    if len(paths) > 1:
+        raise UsageError(f"{data} has several lists {pattern}: {shown([str(path) for path in paths])}; give the folder of one of them")
+    return paths[0] if paths else None
 
 
 # forms

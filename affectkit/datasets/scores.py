@@ -137,7 +137,7 @@ def score_folds(
     for fold in folds:
         with collecting(problems, component):
             modality, record = make_modality(component, options(fold), registry)
-            if recipe is not None and plan is None:
+            if recipe is not None and plan is None and any(need.kind != "faces" for need in modality.needs.inputs):
                 plan = plan_for(recipe, registry, {component: modality})
             notes += check_modality(modality, plan)
             notes += _of_other_folds(record, fold)
