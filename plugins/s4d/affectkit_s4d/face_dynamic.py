@@ -14,7 +14,7 @@ import numpy as np
 from affectkit.api import Checkpoint, CheckpointError, Clip, ConfigError, Input, LabelSet, Modality, Needs, Output
 from affectkit.errors import did_you_mean
 from affectkit.labels import DFEW7, KNOWN
-from affectkit_s4d.views import FRAMES, STRIDES, stride_of, views
+from affectkit_s4d.views import FRAMES, RATE, STRIDES, stride_of, views
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from affectkit_s4d.model import S4D
 
 SIDE = 160  # pixels of a crop
-RATE = 25.0  # frames per second that strides are counted in
 MARGIN = 0.2  # of the longer side of the box, on each side: the data sets' crops show the whole head
 TINY = {"side": 32, "frames": 16, "patch": 16, "width": 32, "depth": 3, "heads": 2, "hidden": 64, "first": 1, "experts": 4, "adapter": 8}
 """Sizes of random weights."""
@@ -46,7 +45,7 @@ class FaceDynamicOptions:
     Attributes:
         checkpoint: file of a fine-tuned network: what ``affectkit train s4d/face_dynamic`` writes, or the authors' ``.pth`` or ``.pt``.
         labels: label set of its classes, for instance ``dfew7``, ``ferv39k7`` or ``mafw11``; ``None`` where the file says so.
-        stride: frames, of 25 per second, from one picture to the next; ``None`` takes that of the training.
+        rate: pictures per second; ``None`` takes those of the training.
         least: crops that a window must hold; a still says nothing about a motion.
         released_behaviour: does as the authors' code: the router is noisy, so no two calls say the same, and an expert drops tokens when it is
             sent many, so what is said of a clip depends on the others of its batch.
@@ -54,17 +53,15 @@ class FaceDynamicOptions:
 
     checkpoint: str = "default"
     labels: str | None = None
-    stride: int | None = None
+    rate: float | None = None
     least: int = 2
     released_behaviour: bool = False
 
     def __post_init__(self) -> None:
         if self.labels is not None and self.labels not in KNOWN:
             raise ConfigError(f"labels: there is no label set {self.labels!r}. {did_you_mean(self.labels, KNOWN)}")
-        for name, least in (("stride", 1), ("least", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"{name} must be at least {least}, found {value}")
+        if self.least < 1 or (self.rate is not None and not self.rate > 0):
+            raise ConfigError(f"least must be at least 1 and rate greater than 0, found {self.least} and {self.rate}")
 
 
 class FaceDynamic(Modality):
@@ -88,12 +85,12 @@ class FaceDynamic(Modality):
         self._temperature = 1.0
 
     @cached_property
-    def _said(self) -> tuple[LabelSet | None, int | None]:
-        """Label set and stride by the file, where it is here and says so."""
+    def _said(self) -> tuple[LabelSet | None, float | None]:
+        """Label set and rate by the file, where it is here and says so."""
         from affectkit import checkpoints
         from affectkit_s4d.files import header, labels_of, read
 
-        if self.options.labels is not None and self.options.stride is not None:
+        if self.options.labels is not None and self.options.rate is not None:
             return None, None
         try:
             path = checkpoints.local(next(iter(self.used_checkpoints().values())))
@@ -101,11 +98,11 @@ class FaceDynamic(Modality):
                 return None, None
             if path.suffix != ".safetensors":
                 stored = read(path)
-                return stored.labels, stored.stride
+                return stored.labels, stored.rate
             settings = header(path)
         except CheckpointError:  # load says what is wrong with it
             return None, None
-        return labels_of(settings, {}), settings.get("stride")
+        return labels_of(settings, {}), settings.get("rate")
 
     @property
     def labels(self) -> LabelSet:  # type: ignore[override]
@@ -114,9 +111,9 @@ class FaceDynamic(Modality):
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]
-        """Crops at the stride of the training."""
-        stride = self.options.stride or self._said[1] or stride_of(self.labels.name)
-        return Needs(inputs=(Input("faces", fps=RATE / stride, size=SIDE, margin=MARGIN),))
+        """Crops as often as in training."""
+        rate = self.options.rate or self._said[1] or RATE / stride_of(self.labels.name)
+        return Needs(inputs=(Input("faces", fps=rate, size=SIDE, margin=MARGIN),))
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Loads a fine-tuned file.
@@ -164,7 +161,7 @@ class FaceDynamic(Modality):
         else:
             path = folder / "face_dynamic.safetensors"
             network = checkpoints.random_network(lambda: S4D(sizes))
-            settings = {"sizes": sizes.to_mapping(), "labels": DFEW7.labels, "label_set": DFEW7.name, "stride": 4, "temperature": 1.0}
+            settings = {"sizes": sizes.to_mapping(), "labels": DFEW7.labels, "label_set": DFEW7.name, "rate": RATE / 4, "temperature": 1.0}
         checkpoints.save_tensors(path, network.state_dict(), {"settings": json.dumps(settings), "licence": checkpoints.RANDOM})
         return path
 

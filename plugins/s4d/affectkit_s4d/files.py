@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from affectkit.api import CheckpointError, LabelSet
 from affectkit.checkpoints import TORCH_SUFFIXES, load_strict, load_tensors, metadata
 from affectkit.labels import KNOWN
+from affectkit_s4d.views import RATE
 
 if TYPE_CHECKING:
     import torch
@@ -53,10 +54,11 @@ class Stored:
         return labels_of(self.settings, self.arguments)
 
     @property
-    def stride(self) -> int | None:
-        """Native frames between two of a view, where it says so."""
-        found = self.settings.get("stride", self.arguments.get("sampling_rate"))
-        return int(found) if isinstance(found, int) else None
+    def rate(self) -> float | None:
+        """Frames per second of a view, where it says so; the authors say from which frame to which they went, of 25 per second."""
+        stride = self.arguments.get("sampling_rate")
+        said = RATE / stride if isinstance(stride, int) and stride > 0 else None
+        return self.settings.get("rate", said)
 
 
 def labels_of(settings: Mapping[str, Any], arguments: Mapping[str, Any]) -> LabelSet | None:

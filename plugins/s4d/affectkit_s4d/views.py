@@ -7,6 +7,7 @@ import numpy as np
 from affectkit.api import UsageError
 
 FRAMES = 16  # of a view, as published
+RATE = 25.0  # frames per second of a clip that does not say its own
 STRIDES = {"dfew7": 4, "mafw11": 4, "ferv39k7": 1}
 """Native frames from one frame of a view to the next, by label set, as published; 4 of any other."""
 

@@ -128,7 +128,7 @@ def authors(path: Path, data_set: str | None, classes: int, **arguments: Any) ->
     return path
 
 
-def test_a_file_of_the_authors_says_its_labels_and_its_stride(tmp_path: Path) -> None:
+def test_a_file_of_the_authors_says_its_labels_and_its_rate(tmp_path: Path) -> None:
     component = made(authors(tmp_path / "mafw.pth", "MAFW", 11, sampling_rate=4))
     assert component.labels == MAFW11
     assert component.needs.inputs[0].fps == 6.25
@@ -137,7 +137,7 @@ def test_a_file_of_the_authors_says_its_labels_and_its_stride(tmp_path: Path) ->
     assert (component.labels, component.needs.inputs[0].fps) == (FERV39K7, 25.0)
     component = made(authors(tmp_path / "other.pth", None, 7), labels="ferv39k7")
     assert (component.labels, component.needs.inputs[0].fps) == (FERV39K7, 25.0)
-    component = made(authors(tmp_path / "other.pth", None, 7), labels="ferv39k7", stride=5)
+    component = made(authors(tmp_path / "other.pth", None, 7), labels="ferv39k7", rate=5.0)
     assert component.needs.inputs[0].fps == 5.0
 
 
@@ -160,7 +160,7 @@ def test_classes_that_do_not_fit(tmp_path: Path, data_set: str | None, classes: 
     ("options", "message"),
     [
         ({"labels": "dfew"}, "there is no label set 'dfew'"),
-        ({"stride": 0}, "stride must be at least 1"),
+        ({"rate": 0.0}, "rate greater than 0"),
         ({"least": 0}, "least must be at least 1"),
     ],
 )

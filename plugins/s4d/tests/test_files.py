@@ -55,7 +55,7 @@ class Harmful:
 def test_a_file_of_the_authors_loads_strictly(tmp_path: Path) -> None:
     network = S4D(Sizes(**{**LARGER.to_mapping(), "video": 11}))
     stored = files.read(authors(tmp_path / "checkpoint-best.pth", network))
-    assert (stored.kind, stored.labels, stored.stride) == ("fine-tuned", MAFW11, 4)
+    assert (stored.kind, stored.labels, stored.rate) == ("fine-tuned", MAFW11, 6.25)
     loaded = files.fine_tuned(stored, "s4d/face_dynamic")
     assert not loaded.training
     wanted = network.state_dict()

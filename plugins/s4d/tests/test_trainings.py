@@ -179,7 +179,7 @@ def test_what_is_measured_is_what_the_component_says(little: Path, registry: plu
     component = FaceDynamic(FaceDynamic.Options(checkpoint=str(made.files[0])))
     component.load(torch.device("cpu"), torch.float32)
     assert component.labels.labels == training.labels.labels
-    assert component.needs.inputs[0].fps == 25.0
+    assert component.needs.inputs[0].fps == tasks.FPS
     rows = []
     for item in training.fold.test:
         crops = training.reader.open(item, 16).take(np.arange(10))
@@ -245,7 +245,7 @@ def test_from_pre_training_to_a_run_by_commands(little: Path, shared_data: Path,
     first, second = load_file(tmp_path / "pretraining.safetensors"), load_file(tmp_path / "face_dynamic.safetensors")
     assert (first["encoder.blocks.2.attn.qkv.weight"].float() - second["blocks.2.attn.qkv.weight"].float()).abs().max() < 1e-2
     settings = files.header(tmp_path / "face_dynamic.safetensors")
-    assert (settings["labels"], settings["stride"], settings["sizes"]["frames"]) == (["offset", "onset"], 4, 4)
+    assert (settings["labels"], settings["rate"], settings["sizes"]["frames"]) == (["offset", "onset"], 5 / 4, 4)
     weights = ["--set", f"components.s4d/face_dynamic.checkpoint={tmp_path / 'face_dynamic.safetensors'}"]
     video = shared_data / "video" / "single_face.mp4"
     told = call(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,13 +13,15 @@ from affectkit.api import About, ConfigError, LabelSet, UsageError
 from affectkit.clip_augmentation import Augmentation, Mixing, transforms
 from affectkit.clip_training import PICTURE, ClipOptions, ClipTraining, Stills
 from affectkit.labels import DFEW7
-from affectkit_s4d.views import measured_frames, stride_of, training_frames
+from affectkit_s4d.views import RATE, measured_frames, stride_of, training_frames
 
 if TYPE_CHECKING:
     import torch
 
+    from affectkit.datasets.items import Item
     from affectkit_s4d.model import Seen, Sizes
 
+ASKED = 20  # videos
 LICENCES = "as the data sets allow; DFEW, FERV39k, MAFW and AffectNet are for research"
 
 
@@ -203,7 +205,7 @@ class FineTuning(ClipTraining):
 
     def settings(self, logits: torch.Tensor, truth: np.ndarray) -> Mapping[str, Any]:
         """The temperature, and what the component must know."""
-        mine = {"label_set": self.labels.name, "stride": self.stride, "sizes": self.sizes().to_mapping()}
+        mine = {"label_set": self.labels.name, "rate": rate_of(self.fold.train) / self.stride, "sizes": self.sizes().to_mapping()}
         pictures = {} if self.stills is None else {"pictures": self.stills.labels.labels}
         return {**super().settings(logits, truth), **mine, **pictures}
 
@@ -222,3 +224,12 @@ class FineTuning(ClipTraining):
             "annotators. An expression is not a feeling.",
             commercial=None,
         )
+
+
+def rate_of(items: Sequence[Item]) -> float:
+    """Frames per second of most clips; of videos the first ones are asked, and a clip that does not say has 25."""
+    from affectkit.media import open_media
+
+    some = items[:ASKED]
+    found = [item.fps if item.fps or not item.path.is_file() else open_media(item.path).fps for item in some]
+    return float(np.median([fps or RATE for fps in found]))
