@@ -72,8 +72,8 @@ class FaceDynamic(Modality):
     set can be asked for, also one that it was not tuned on, and any texts: **that is a similarity, not validated recognition**. Beside the frames it may look at
     maps of the regions of the face and of its landmarks; a clip without them is judged by the others. No tuned weights are published.
 
-    Embedding ``clip``: the point of the clip in CLIP's space. Quality: ``faces``, the number of crops, and ``cosine``, the largest cosine
-    with a positive text, in [-1, 1].
+    Embedding ``clip``: the point of the clip in CLIP's space. Quality: ``faces``, the number of crops, ``streams``, how many streams there were, and
+    ``cosine``, the largest cosine with a positive text, in [-1, 1].
     """
 
     name = "face_dynamic"
@@ -188,7 +188,7 @@ class FaceDynamic(Modality):
         return Output(
             values={self.labels: logits.softmax(1)},
             embeddings={"clip": points},
-            quality={"faces": batch["count"], "cosine": (points @ self._positive.T).amax(1)},
+            quality={"faces": batch["count"], "streams": batch["present"].sum(1).float(), "cosine": (points @ self._positive.T).amax(1)},
         )
 
     def _tuned(self) -> Tuned | None:

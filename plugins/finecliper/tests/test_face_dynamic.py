@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from affectkit_finecliper import clip_files
@@ -299,6 +300,28 @@ def test_compound_expressions_are_asked_for_by_name(tiny: Path, shared_data: Pat
     found = call("run", str(video), *words, "--out", str(tmp_path / "run"))
     assert found.exit_code == 0, found.output
     assert affectkit.read_run(tmp_path / "run", COMPOUND7.name)["valid"].any()
+
+
+def test_all_streams_of_a_real_clip(shared_data: Path, tmp_path: Path):
+    """The real network of landmarks, whose points and regions change what random adapters say."""
+    landmarker = shared_data / "weights" / "face_landmarker.task"
+    if not landmarker.is_file():
+        pytest.skip(f"there is no {landmarker}")
+    found = call("weights", "tiny", "finecliper/face_dynamic", "--recipe", "finecliper/streams", "--out", str(tmp_path / "tiny"))
+    assert found.exit_code == 0, found.output
+    words = ["--recipe", str(tmp_path / "tiny" / "tiny.yaml"), "--offline", "--embeddings"]
+    words += ["--set", f"components.finecliper/landmarks.checkpoint={landmarker}"]
+    video = str(shared_data / "video" / "single_face.mp4")
+    points = {}
+    for name, streams in (("all", "[frames,parsing,landmarks]"), ("frames", "[frames]")):
+        out = tmp_path / name
+        found = call("run", video, *words, "--set", f"components.finecliper/face_dynamic.streams={streams}", "--out", str(out))
+        assert found.exit_code == 0, found.output
+        (medium,) = json.loads((out / "run.json").read_text())["media"].values()
+        assert medium["quality"]["finecliper/face_dynamic"]["streams"] == len(streams.split(","))
+        rows = pd.read_parquet(out / "embeddings.parquet")
+        points[name] = np.stack(rows.loc[rows["source"] == "finecliper/face_dynamic", "vector"].to_list())
+    assert np.abs(points["all"] - points["frames"]).max() > 1e-4
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
