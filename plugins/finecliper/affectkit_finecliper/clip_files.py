@@ -68,6 +68,7 @@ def load(path: Path, owner: str, *, openai: bool) -> Backbone:
         CheckpointError: where it is not one that fits, or is damaged.
     """
     config, weights = _parts(path, owner)
+    tensors = {name: tensor.float() for name, tensor in checkpoints.load_tensors(weights).items() if name not in SIZES}
     model = dict(config["model_cfg"])
     if openai or path.is_file():
         model["quick_gelu"] = True
@@ -77,7 +78,6 @@ def load(path: Path, owner: str, *, openai: bool) -> Backbone:
         raise CheckpointError(f"{owner}: {path / CONFIG} describes no CLIP that open_clip makes ({error})") from None
     if unfit := _unfit(clip):
         raise CheckpointError(f"{owner}: the CLIP of {path} {unfit}; give a CLIP with two transformers, such as ViT-B/16")
-    tensors = {name: tensor.float() for name, tensor in checkpoints.load_tensors(weights).items() if name not in SIZES}
     checkpoints.load_strict(clip, tensors, weights)
     shown = config.get("preprocess_cfg", {})
     mean, std = tuple(shown.get("mean", OPENAI_DATASET_MEAN)), tuple(shown.get("std", OPENAI_DATASET_STD))

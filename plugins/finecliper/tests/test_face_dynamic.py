@@ -228,6 +228,24 @@ def test_a_file_that_lacks_a_tensor(tuned: Mapping[str, str], tmp_path: Path):
         loaded(**{**tuned, "tuned": str(tmp_path / "less.safetensors")})
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frames": 8}, r"1 of another shape: temporal_embedding \(1, 16, 32\) instead of \(1, 8, 32\)"),
+        ({"streams": ["frames"]}, "4 unexpected: mixer"),
+        ({"ratio": 0.5}, "of another shape: clip"),
+        ({"depth": 3}, "is no file of .* unexpected keyword argument 'depth'"),
+    ],
+)
+def test_a_header_that_is_not_that_of_its_tensors(change: dict[str, object], message: str, tuned: Mapping[str, str], tmp_path: Path):
+    header = json.loads(checkpoints.metadata(Path(tuned["tuned"]))["settings"])
+    header["shape"] |= change
+    path = tmp_path / "other.safetensors"
+    save_file(load_file(tuned["tuned"]), path, {"settings": json.dumps(header)})
+    with pytest.raises(CheckpointError, match=message):
+        loaded(**{**tuned, "tuned": str(path)})
+
+
 def test_without_a_file_it_says_how_one_is_made(backbone: Path):
     with pytest.raises(CheckpointError, match=r"Nobody publishes them\. Make them with 'affectkit train finecliper/face_dynamic'"):
         loaded(backbone=str(backbone))

@@ -375,6 +375,33 @@ def test_no_crops_are_no_evidence(tiny: Path):
     assert single.data["maps"].shape == (1, 1, 1, 3), "a picture of one pixel breaks nothing"
 
 
+def test_a_crop_is_looked_at_once_as_long_as_it_is_remembered(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    """Windows overlap, and several who ask may ask about the same crops."""
+    looked: list[int] = []
+    one = Landmarker._one
+
+    def spy(self: Landmarker, crop: np.ndarray, looks: int) -> tuple[np.ndarray, float]:
+        looked.append(int(crop.sum()))
+        return one(self, crop, looks)
+
+    monkeypatch.setattr(Landmarker, "_one", spy)
+    crops = noise(6)
+    subject, forgetful = (Landmarker(tiny, "test", blendshapes=True, kept=kept) for kept in (4, 0))
+    first = subject.find(crops[:4])
+    again = subject.find(crops[[1, 3, 1]])
+    assert len(looked) == 4
+    np.testing.assert_array_equal(again.points, first.points[[1, 3, 1]])
+    np.testing.assert_array_equal(again.blendshapes, first.blendshapes[[1, 3, 1]])
+    subject.find(crops[4:])  # forgets the crops 0 and 2
+    subject.find(crops[[1, 3]])
+    assert len(looked) == 6
+    subject.find(crops[:1])
+    subject.find(crops[:1], looks=1)
+    assert len(looked) == 8
+    np.testing.assert_array_equal(forgetful.find(crops[[0, 0]]).points, subject.find(crops[[0, 0]]).points)
+    assert len(looked) == 10
+
+
 def test_points_that_are_no_face_are_not_looked_at_again():
     assert landmarker.upright(np.full((478, 3), 5.0), 100) is None
     assert landmarker.upright(np.random.default_rng(0).normal(0, 1e4, (478, 3)), 100) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 from collections.abc import Callable
@@ -298,6 +299,13 @@ def test_weights_of_another_clip_are_refused(tmp_path: Path):
     (tmp_path / "wide" / clip_files.WEIGHTS[0]).replace(small / clip_files.WEIGHTS[0])
     with pytest.raises(CheckpointError, match="of another shape"):
         clip_files.load(small, "x", openai=False)
+
+
+def test_objects_in_a_file_are_never_built(read: Backbone, tmp_path: Path):
+    path = tmp_path / "clip.pt"
+    torch.save({"model": read.clip.state_dict(), "args": argparse.Namespace(rate=1)}, path)
+    with pytest.raises(CheckpointError, match="holds Python objects beside its tensors, or is damaged; objects are never loaded"):
+        clip_files.load(path, "x", openai=False)
 
 
 @pytest.mark.parametrize(
