@@ -272,6 +272,7 @@ def test_from_pre_training_to_a_run_by_commands(little: Path, shared_data: Path,
     [
         ({"falloff": 0.0}, ConfigError, "falloff must be in"),
         ({"stride": 0}, ConfigError, "stride at least 1"),
+        ({"stills": {"data": ".", "read_size": 8}}, ConfigError, "read_size must be at least size, 16"),
         ({"size": 30}, UsageError, "side 30 is not a multiple of patch 8"),
         ({"frames": 5}, UsageError, "frames must be even"),
     ],

@@ -56,13 +56,21 @@ class Network:
 class Pictures(Stills):
     """Pictures beside the clips, as published: twice as many in a step, each in every second epoch, classes equally often.
 
-    ``read_size`` is the side of which a piece of the size of the network is cut, 192 of 160 as published, where none is given.
+    Attributes:
+        read_size: side of which a piece of the size of the network is cut.
+        operations: of RandAugment.
+        magnitude: of RandAugment, in [0, 30].
+        erase: chance that a rectangle is made grey.
     """
 
     dataset: str = "affectnet7"
     batch: float = 2.0
     share: float = 0.5
     draw: Literal["shuffled", "even"] = "even"
+    read_size: int | None = 192
+    operations: int = 2
+    magnitude: int = 27
+    erase: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,8 @@ class FineTuningOptions(ClipOptions):
             raise ConfigError(
                 f"falloff must be in (0, 1], balance not negative and stride at least 1; found {self.falloff}, {self.balance} and {self.stride}"
             )
+        if self.stills is not None and self.stills.read_size is not None and self.stills.read_size < self.size:
+            raise ConfigError(f"stills.read_size must be at least size, {self.size}; found {self.stills.read_size}")
 
 
 class FineTuning(ClipTraining):
@@ -126,22 +136,12 @@ class FineTuning(ClipTraining):
         return training_frames(count, self.stride, random, mine.frames, mine.released_behaviour)
 
     def still_augmentation(self) -> torch.nn.Module:
-        """As published: RandAugment of magnitude 9 of 10, a piece, its mirror image, a hole."""
-        v2 = transforms()
-        made: torch.nn.Module = v2.Compose(
-            [
-                v2.RandAugment(2, 27, interpolation=v2.InterpolationMode.BILINEAR),
-                v2.Resize(self._larger(), antialias=True),
-                v2.RandomCrop(self.options.size),
-                v2.RandomHorizontalFlip(),
-                v2.RandomErasing(0.25, value=127),
-            ]
-        )
+        """As published: RandAugment, a piece, its mirror image, a hole."""
+        v2, mine = transforms(), self.options.stills
+        steps = [v2.RandAugment(mine.operations, mine.magnitude, interpolation=v2.InterpolationMode.BILINEAR)] if mine.operations else []
+        steps += [v2.RandomCrop(self.options.size), v2.RandomHorizontalFlip(), v2.RandomErasing(mine.erase, value=127)]
+        made: torch.nn.Module = v2.Compose(steps)
         return made
-
-    def _larger(self) -> int:
-        """Side of a picture of which a piece is cut: 192 for pieces of 160."""
-        return max(self.options.stills.read_size or round(1.2 * self.options.size), self.options.size)
 
     def sizes(self) -> Sizes:
         """What the network is built of."""
