@@ -138,7 +138,7 @@ def stability(faces: list[Face], landmarker: Landmarker) -> None:
 def times(shown: np.ndarray, path: Path, threads: int, repeat: int) -> None:
     """Prints milliseconds per face."""
     print(f"milliseconds per face of {SIZE} pixels, {threads} threads: median and fastest of {repeat}")
-    plain, more = Landmarker(path, "benchmark", threads=threads), Landmarker(path, "benchmark", blendshapes=True, threads=threads)
+    plain, more = (Landmarker(path, "benchmark", blendshapes=shapes, threads=threads, kept=0) for shapes in (False, True))
     marks = plain.find(shown[None]).points[0]
     for name, work in (
         ("one look", lambda: plain.find(shown[None], 1)),

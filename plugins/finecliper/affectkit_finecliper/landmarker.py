@@ -11,6 +11,7 @@ before. Here, what is looked at again is cut from the crop by the points of the 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from affectkit_finecliper.mesh import BLENDSHAPE_POINTS, BLENDSHAPES, MESH, POIN
 DETECTOR, SHAPES = "face_landmarks_detector.tflite", "face_blendshapes.tflite"
 SIDE = 256  # pixels that the network reads
 ROOM = 1.5  # side of what is looked at again, in sides of the box around the points: as MediaPipe cuts a face that it follows
+KEPT = 256  # crops, 3 MB: those of the open windows of several subjects
 LARGEST = 512  # pixels: larger crops are shrunk first, so that a second look does not skip pixels
 SMALLEST, WIDEST = 8.0, 4.0  # a second look at less than so many pixels, or at more than so many sides of the crop, shows nothing
 CORNERS = (33, 263)  # outer corners of the eyes, which are level in an upright face
@@ -48,21 +50,24 @@ class Found:
 
 
 class Landmarker:
-    """The networks of a bundle. Crops are looked at one by one, so none depends on the others.
+    """The networks of a bundle. Crops are looked at one by one, so none depends on the others; what was found in the last ones is kept, because windows overlap.
 
     Args:
         path: ``face_landmarker.task``.
         owner: id of the component, for messages.
         blendshapes: whether they are wanted.
         threads: of the processor.
+        kept: how many crops are remembered, by their content.
 
     Raises:
         CheckpointError: where the file is no such bundle.
     """
 
-    def __init__(self, path: Path, owner: str, *, blendshapes: bool = False, threads: int = 1) -> None:
+    def __init__(self, path: Path, owner: str, *, blendshapes: bool = False, threads: int = 1, kept: int = KEPT) -> None:
         self._mesh = _Network(path, DETECTOR, (1, SIDE, SIDE, 3), (POINTS * 3, 1), owner, threads)
         self._shapes = _Network(path, SHAPES, (1, len(BLENDSHAPE_POINTS), 2), (len(BLENDSHAPES),), owner, threads) if blendshapes else None
+        self._room = kept
+        self._kept: dict[tuple[bytes, int], tuple[np.ndarray, float, np.ndarray]] = {}
 
     def find(self, crops: np.ndarray, looks: int = 2) -> Found:
         """The points of crops.
@@ -71,14 +76,24 @@ class Landmarker:
             crops: (N, S, S, 3) uint8 RGB, a face in each.
             looks: how often each is looked at, at least once. From the second time on, the face is cut out upright by the points of the time before.
         """
-        each = [self._one(crop, looks) for crop in crops]
-        points = np.array([points for points, _ in each], np.float32).reshape(-1, POINTS, 3)
-        presence = np.array([presence for _, presence in each], np.float32)
-        if self._shapes is None:
-            return Found(points, presence)
-        read = points[:, list(BLENDSHAPE_POINTS), :2]
-        weights = np.array([self._shapes(one)[0] for one in read], np.float32).reshape(-1, len(BLENDSHAPES))
-        return Found(points, presence, weights)
+        each = [self._remembered(crop, looks) for crop in crops]
+        points = np.array([points for points, _, _ in each], np.float32).reshape(-1, POINTS, 3)
+        presence = np.array([presence for _, presence, _ in each], np.float32)
+        weights = np.array([weights for _, _, weights in each], np.float32).reshape(len(each), -1)
+        return Found(points, presence, None if self._shapes is None else weights)
+
+    def _remembered(self, crop: np.ndarray, looks: int) -> tuple[np.ndarray, float, np.ndarray]:
+        """Points, presence and blendshapes of a crop, the last of which are empty where they are not wanted."""
+        key = hashlib.sha256(np.ascontiguousarray(crop)).digest(), looks
+        if key not in self._kept:
+            points, presence = self._one(crop, looks)
+            read = points[list(BLENDSHAPE_POINTS), :2]
+            self._kept[key] = points, presence, np.empty(0) if self._shapes is None else self._shapes(read)[0]
+        found = self._kept.pop(key)
+        self._kept[key] = found  # the latest is last
+        while len(self._kept) > self._room:
+            del self._kept[next(iter(self._kept))]
+        return found
 
     def _one(self, crop: np.ndarray, looks: int) -> tuple[np.ndarray, float]:
         import cv2
