@@ -88,6 +88,7 @@ def train(
         launcher=launcher,
         env_cfg={"dist_cfg": {"backend": "nccl" if device.startswith("cuda") else "gloo"}},
         randomness={"seed": plan.seed},
+        cfg={"find_unused_parameters": parts["train"].kinds is not None},  # rows of one kind need not use what is there for another
         log_level="ERROR",
         experiment_name=f"{training.name}-{os.getpid()}-{time.monotonic_ns()}",
     )
@@ -136,7 +137,7 @@ class _Runner(Runner):
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """The model on its device, and where there are several processes one of which the gradients are averaged."""
         if self.distributed and self._wanted == "cpu":
-            return MMDistributedDataParallel(module=model.to("cpu"))
+            return MMDistributedDataParallel(module=model.to("cpu"), find_unused_parameters=self.cfg["find_unused_parameters"])
         return super().wrap_model(model_wrapper_cfg, model) if self.distributed else model.to(self._wanted)
 
     def build_logger(self, log_level: int | str = "ERROR", log_file: str | None = None, **given: Any) -> Any:

@@ -58,13 +58,13 @@ class Order(Sampler[Any]):
 
     def __len__(self) -> int:
         """Steps per epoch: the last rows that fill no batch wait for another epoch."""
-        return sum(kind.steps for kind in self.kinds)
+        return sum(kind.steps() for kind in self.kinds)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, Turn]]:
         steps, world = len(self), dist.get_world_size()
         random = np.random.default_rng([self.plan.seed, self.epoch])
         batches = [self._batches(kind, random) for kind in self.kinds]
-        order = np.repeat(np.arange(len(batches)), [kind.steps for kind in self.kinds])
+        order = np.repeat(np.arange(len(batches)), [kind.steps() for kind in self.kinds])
         if len(batches) > 1:
             order = random.permutation(order)
         for step, which in enumerate(order):
@@ -75,7 +75,7 @@ class Order(Sampler[Any]):
 
     def _batches(self, kind: _Kind, random: np.random.Generator) -> Iterator[np.ndarray]:
         """Rows of one kind, a batch per step and process; all that is random is drawn at once."""
-        needed, size = kind.steps * dist.get_world_size(), kind.size
+        needed, size = kind.steps() * dist.get_world_size(), kind.size
         if kind.chances is None:
             passes = max(math.ceil(needed * size / len(kind.rows)), 1) if kind.share > 1 else 1
             rows = np.concatenate([kind.rows[random.permutation(len(kind.rows))] for _ in range(passes)])
@@ -98,15 +98,17 @@ class _Kind:
         rows: (K,) int64.
         chances: (K,) how often each is drawn; ``None`` for once.
         size: rows of a step and process.
-        steps: per epoch.
         share: of the steps in which each row comes once.
     """
 
     rows: np.ndarray
     chances: np.ndarray | None
     size: int
-    steps: int
     share: float
+
+    def steps(self) -> int:
+        """Steps per epoch, among the processes that there are by now: an order is made before they are joined."""
+        return max(int(len(self.rows) // (self.size * dist.get_world_size()) * self.share), 1)
 
     @classmethod
     def of(cls, name: str | None, part: Part, plan: Plan, training: Training) -> _Kind:
@@ -116,13 +118,12 @@ class _Kind:
         given = None if part.chances is None else part.chances[rows]
         chances = given if even is None else even if given is None else given * even
         size = max(round(pace.batch * plan.batch_size), 1)
-        steps = max(int(len(rows) // (size * dist.get_world_size()) * pace.share), 1)
-        return cls(rows, chances, size, steps, pace.share)
+        return cls(rows, chances, size, pace.share)
 
 
 def loader(part: Part, order: Order, workers: int) -> DataLoader[Any]:
-    """Batches of a part in that order, each as ``{"batch": tensors by name}``."""
-    return DataLoader(_Rows(part), batch_size=None, sampler=order, num_workers=workers, collate_fn=_same)
+    """Batches of a part in that order, each as ``{"batch": tensors by name}``; workers live for the whole training, with what they keep in memory."""
+    return DataLoader(_Rows(part), batch_size=None, sampler=order, num_workers=workers, collate_fn=_same, persistent_workers=workers > 0)
 
 
 def not_finite(part: Part, rows: np.ndarray, turn: Turn) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -567,6 +569,41 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
     assert stopped.record["sha256"] == whole.record["sha256"]
     helped = make(replace(plan, workers=2), registry, tmp_path / "helped", device="cpu")
     assert helped.record["sha256"] == whole.record["sha256"]
+
+
+def test_later_epochs_do_not_decode_again_in_workers_either(
+    registry: plugins.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["file,label,split"]
+    for number in range(8):
+        make_video(tmp_path / f"{number}.mp4", seconds=0.5, fps=10, size=(32, 32))
+        lines.append(f"{number}.mp4,{WAYS.labels[number % 2]},train")
+    (tmp_path / "clips.csv").write_text("\n".join(lines) + "\n")
+    decode, decoded = clip_reading._decode, tmp_path / "decoded.txt"
+
+    def noted(item: Item, size: int) -> np.ndarray:
+        with decoded.open("a") as file:
+            file.write(f"{item.id}\n")
+        return decode(item, size)
+
+    monkeypatch.setattr(clip_reading, "_decode", noted)
+    make(plan_of(tmp_path, epochs=3, batch_size=2, workers=1), registry, tmp_path / "out", device="cpu")
+    assert Counter(decoded.read_text().split()) == {f"{number}.mp4": 1 for number in range(8)}
+
+
+@pytest.mark.slow
+def test_two_processes_learn_from_clips_and_pictures(made: Path, tmp_path: Path) -> None:
+    """The layers of one kind have no gradient in the steps of the other."""
+    stills = {"dataset": "csv", "data": str(made / "stills.csv")}
+    recipe = {**RECIPE, "data": str(made), "options": {**RECIPE["options"], "stills": stills}}  # type: ignore[dict-item]
+    (tmp_path / "clips.yaml").write_text(json.dumps(recipe))
+    environment = {**os.environ, "AFFECTKIT_PLUGINS_DIR": str(PLUGINS), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "affectkit"]
+    command += ["train", "clips.yaml", "--out", "out", "--launcher", "pytorch", "--device", "cpu"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 2/2") == 1
+    assert (tmp_path / "out" / "clips.safetensors").exists()
 
 
 def test_it_learns_which_way_a_square_goes(registry: plugins.Registry, made: Path, tmp_path: Path) -> None:
