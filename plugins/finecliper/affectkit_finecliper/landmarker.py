@@ -84,7 +84,7 @@ class Landmarker:
 
     def _remembered(self, crop: np.ndarray, looks: int) -> tuple[np.ndarray, float, np.ndarray]:
         """Points, presence and blendshapes of a crop, the last of which are empty where they are not wanted."""
-        key = hashlib.sha256(np.ascontiguousarray(crop)).digest(), looks
+        key = hashlib.sha256(crop.tobytes()).digest(), looks
         if key not in self._kept:
             points, presence = self._one(crop, looks)
             read = points[list(BLENDSHAPE_POINTS), :2]
