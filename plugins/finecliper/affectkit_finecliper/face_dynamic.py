@@ -175,6 +175,8 @@ class FaceDynamic(Modality):
     def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
         import torch
 
+        from affectkit_finecliper.model import cosines
+
         if self._network is None:
             raise CheckpointError(f"{self.id} is asked before its weights are loaded")
         network = self._network
@@ -188,7 +190,11 @@ class FaceDynamic(Modality):
         return Output(
             values={self.labels: logits.softmax(1)},
             embeddings={"clip": points},
-            quality={"faces": batch["count"], "streams": batch["present"].sum(1).float(), "cosine": (points @ self._positive.T).amax(1)},
+            quality={
+                "faces": batch["count"],
+                "streams": batch["present"].sum(1).float(),
+                "cosine": cosines(points, self._positive).amax(1),
+            },
         )
 
     def _tuned(self) -> Tuned | None:

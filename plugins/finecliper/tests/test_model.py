@@ -195,6 +195,17 @@ def test_a_logit_is_the_match_with_what_a_class_is_less_that_with_what_it_is_not
 
 
 @torch.no_grad()
+def test_logits_are_in_single_precision_in_every_precision(make: Make):
+    network = make()
+    z, positive, negative = (unit(torch.randn(3, 32, generator=torch.Generator().manual_seed(n))) for n in (2, 3, 4))
+    expected = network.logits(z, positive, negative)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = network.logits(z, positive, negative)
+        assert network.video(pictures()).dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
+@torch.no_grad()
 def test_layers_that_are_computed_twice_give_the_same(make: Make):
     network = make(tuned=True)
     kept = []

@@ -141,7 +141,7 @@ def test_the_loss_is_its_three_parts(data: Path, options: dict[str, Any]):
         training = training_of(data, {**options, "pairs": pairs, "descriptions": descriptions})
         torch.manual_seed(0)
         network = training.network()
-        found[name] = float(training.loss(network, batch_of(training, data, TURN), weights[: len(training.labels)]))
+        found[name] = training.loss(network, batch_of(training, data, TURN), weights[: len(training.labels)]).item()
     assert found["pairs"] > found["class"]
     assert found["descriptions"] > found["class"]
     expected = found["class"] + 0.3 * (found["pairs"] - found["class"]) + 0.2 * (found["descriptions"] - found["class"])
@@ -278,6 +278,11 @@ def test_a_training_that_was_killed_goes_on_to_the_same_bytes(data: Path, option
     make(plan, registry, tmp_path / "killed", device="cpu")
     one, other = ((tmp_path / name / "face_dynamic_training.safetensors").read_bytes() for name in ("whole", "killed"))
     assert one == other
+
+
+def test_a_training_in_lower_precision(data: Path, options: dict[str, Any], tmp_path: Path):
+    made = make(plan_of(data, options, precision="bf16", epochs=1), plugins.load(only=["finecliper"]), tmp_path, device="cpu")
+    assert all(value.isfinite().all() for value in load_file(made.files[0]).values())
 
 
 @pytest.mark.parametrize(

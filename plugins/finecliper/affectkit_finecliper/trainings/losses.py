@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from affectkit_finecliper.model import cosines
+
 
 def shares(truth: Tensor, classes: int) -> Tensor:
     """Labels as distributions (B, C) float32: of (B,) int64 columns, or of what is a distribution already."""
@@ -43,7 +45,7 @@ def contrast(points: Tensor, texts: Tensor, labels: Tensor, scale: Tensor) -> Te
     Returns:
         The mean of both directions; 0 where no clip has a negative.
     """
-    matched = scale * points @ texts.T
+    matched = scale * cosines(points, texts)
     same = (labels[:, None] == labels) & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     matched = matched.masked_fill(same, -math.inf)
     own = torch.arange(len(labels), device=labels.device)
