@@ -361,7 +361,9 @@ def test_without_a_component_a_data_set_is_looked_over(holes: Path, tmp_path: Pa
 def test_a_component_must_fit(data: Path) -> None:
     words = ("--dataset", "dfew", "--data", data, "--folds", 1)
     assert "grey/ear does not look at faces" in refused("evaluate", "grey/ear", *words)
-    assert "grey/units cannot be scored on dfew: au12 is multilabel, dfew7 is categorical" in refused("evaluate", "grey/units", *words)
+    units = refused("evaluate", "grey/units", *words)
+    assert "grey/units cannot be scored on dfew: au12 is multilabel, dfew7 is categorical" in units
+    assert "fold 1: " not in units
     assert "has no option checkpoint or head or tuned for --weights; its options are size" in refused(
         "evaluate", "grey/fixed", *words, "--weights", "x.txt"
     )
@@ -377,6 +379,13 @@ def test_weights_that_are_not_there_are_all_told_before_anything_is_scored(data:
     assert "2 problems" in told
     assert str(tmp_path / "2.txt") in told
     assert str(tmp_path / "3.txt") in told
+    assert "fold 1: " not in told
+
+
+def test_weights_that_cannot_be_loaded_are_told_before_anything_is_scored(data: Path, weights: Path) -> None:
+    Path(str(weights).replace("{fold}", "3")).write_text("no number")
+    told = refused("evaluate", "grey/window", "--dataset", "dfew", "--data", data, "--folds", "1-3", "--weights", weights)
+    assert "grey/window could not be set up: ValueError: invalid literal for int()" in told
     assert "fold 1: " not in told
 
 

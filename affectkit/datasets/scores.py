@@ -5,6 +5,7 @@ Data sets of five folds are compared by the mean of the folds' figures, which is
 
 from __future__ import annotations
 
+import csv
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from affectkit.evaluation import Answers, Scored, Unanswered, shared_labels, sid
 from affectkit.files import replacing
 from affectkit.importing import told
 from affectkit.intervals import RESAMPLES, scores
+from affectkit.labels import LabelSet
 from affectkit.media import Media, MediaKind
 from affectkit.probing import PICTURE_SUFFIXES
 from affectkit.store import Part, Run
@@ -143,13 +145,18 @@ def score_folds(
             notes += _of_other_folds(record, fold)
             made.append((fold, modality, record))
     raise_all(list({str(problem): problem for problem in problems}.values()))
-    for provider in () if plan is None else [provider for kind in plan.window_kinds for provider in plan.providers[kind]]:
-        provider.load(device, dtype)
+    providers = [] if plan is None else [provider for kind in plan.window_kinds for provider in plan.providers[kind]]
+    for loaded in (*providers, *(modality for _, modality, _ in made)):
+        with collecting(problems, loaded.id):
+            loaded.load(device, dtype)
+    for fold, modality, _ in made if not problems else ():
+        with collecting(problems, component):
+            _spoken(modality, fold)
+    raise_all(list({str(problem): problem for problem in problems}.values()))
     found = []
-    while made:  # one network in memory at a time
+    while made:
         fold, modality, record = made.pop(0)
         begin = time.perf_counter()
-        modality.load(device, dtype)
         tell = partial(_tell, report, f"fold {fold.name}: ")
         said = say(modality, fold.test, device=device, dtype=dtype, batch_size=batch_size, plan=plan, report=tell)
         answers = _answers(modality, fold, said)
@@ -179,11 +186,17 @@ def _of_other_folds(record: Mapping[str, Any], fold: Fold) -> list[str]:
     return found
 
 
+def _spoken(modality: Modality, fold: Fold) -> LabelSet:
+    """The label set of a modality that shares most with that of a data set."""
+    own = max(modality.label_sets, key=lambda labels: shared_labels(labels, fold.labels))
+    if not shared_labels(own, fold.labels):
+        raise LabelError(f"{modality.id} cannot be scored on {fold.dataset}: {why_not(modality.label_sets, fold.labels)}")
+    return own
+
+
 def _answers(modality: Modality, fold: Fold, said: Said) -> Answers:
     """What is said and what is true, in the same columns."""
-    own = max(said.values, key=lambda labels: shared_labels(labels, fold.labels))
-    if not shared_labels(own, fold.labels):
-        raise LabelError(f"{modality.id} cannot be scored on {fold.dataset}: {why_not(list(said.values), fold.labels)}")
+    own = _spoken(modality, fold)
     truth = np.eye(len(fold.labels))[[item.label for item in fold.test]]
     groups = np.unique([item.group for item in fold.test], return_inverse=True)[1]
     return side_by_side(modality.id, own, fold.labels, truth, said.values[own], groups)
@@ -250,13 +263,13 @@ def write_run(found: FoldScores, out: Path) -> None:
     run = Run(out, settings, sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest())
     run.begin()
     sets = {labels.name: told(labels) for fold in found.folds for labels in fold.said.values}
-    lines = ["media,label,fold"]
+    rows = [("media", "label", "fold")]
     for fold in found.folds:
         for number, item in enumerate(fold.fold.test):
             run.write(_part(found.component, item, number, fold.said))
-            lines.append(f"{item.id},{fold.fold.labels.labels[item.label]},{fold.fold.name}")
-    with replacing(out / "labels.csv") as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            rows.append((item.id, fold.fold.labels.labels[item.label], fold.fold.name))
+    with replacing(out / "labels.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
     run.save(label_sets=sets)
 
 
