@@ -24,13 +24,14 @@ from affectkit_s4d.trainings.pretraining import Pretraining, folder_of
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
+import affectkit
 from affectkit import plugins, training_rows
 from affectkit.api import CheckpointError, Clip, ConfigError, Evidence, Media, Span, Training, Turn, UsageError
 from affectkit.batching import collate
 from affectkit.checkpoints import save_torch
 from affectkit.cli import cli
 from affectkit.clip_training import FRAMES, PICTURE
-from affectkit.labels import BASIC7
+from affectkit.labels import BASIC7, MAFW11
 from affectkit.making import make
 from affectkit.options import build
 from affectkit.testing import clips as tasks
@@ -223,8 +224,11 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
         assert stopped.record["sha256"] == whole.record["sha256"]
 
 
-def test_from_pre_training_to_a_run_by_commands(little: Path, shared_data: Path, tmp_path: Path) -> None:
-    """Clips without labels, then clips with labels, then a video."""
+def test_from_pre_training_to_a_run_by_commands(fer2013: Path, shared_data: Path, tmp_path: Path) -> None:
+    """Clips and pictures without labels, then clips in lists as MAFW has them, then a video."""
+    data = tmp_path / "data"
+    tasks.expression_clips(fer2013, clips=42, test=7, frames=10, stills=4, groups=6).write(data)
+    write_stills(data / "stills", fer2013, ("neutral", "fear"), 12)
     runner = CliRunner()
 
     def call(*words: object) -> str:
@@ -235,17 +239,32 @@ def test_from_pre_training_to_a_run_by_commands(little: Path, shared_data: Path,
     sizes = [f"options.{name}={json.dumps(value)}" for name, value in TINY.items() if name != "dataset"]
     quick = [word for text in (*sizes, "epochs=1", "batch_size=8", "workers=0", "precision=fp32") for word in ("--set", text)]
     decoder = ["--set", "options.decoder_width=16", "--set", "options.decoder_heads=1", "--set", "options.decoder_depth=1"]
-    stills = ["--set", f"options.stills.data={little / 'stills'}", "--set", "options.hidden=0.5"]
-    call("train", "s4d/pretraining", "--data", little / "frames", "--out", tmp_path, "--device", "cpu", *quick, *decoder, *stills)
+    stills = ["--set", f"options.stills.data={data / 'stills'}", "--set", "options.hidden=0.5"]
+    call("train", "s4d/pretraining", "--data", data / "frames", "--out", tmp_path, "--device", "cpu", *quick, *decoder, *stills)
     record = json.loads((tmp_path / "pretraining.json").read_text())
-    assert record["rows"]["train"]["rows"] > 36
+    assert record["rows"]["train"]["rows"] > 24
     assert {"error of hidden pixels", "error of the mean of each patch"} == set(record["validation"]["further"])
     start = ["--set", f"options.start={tmp_path / 'pretraining.safetensors'}"]
-    call("train", "s4d/face_dynamic", "--dataset", "csv", "--data", little, "--out", tmp_path, "--device", "cpu", *quick, *start)
+    call(
+        "train",
+        "s4d/face_dynamic",
+        "--dataset",
+        "mafw",
+        "--fold",
+        "1",
+        "--data",
+        data,
+        "--out",
+        tmp_path,
+        "--device",
+        "cpu",
+        *quick,
+        *start,
+    )
     first, second = load_file(tmp_path / "pretraining.safetensors"), load_file(tmp_path / "face_dynamic.safetensors")
     assert (first["encoder.blocks.2.attn.qkv.weight"].float() - second["blocks.2.attn.qkv.weight"].float()).abs().max() < 1e-2
     settings = files.header(tmp_path / "face_dynamic.safetensors")
-    assert (settings["labels"], settings["rate"], settings["sizes"]["frames"]) == (["offset", "onset"], 5 / 4, 4)
+    assert (settings["labels"], settings["rate"], settings["sizes"]["frames"]) == (list(MAFW11.labels), 25 / 4, 4)
     weights = ["--set", f"components.s4d/face_dynamic.checkpoint={tmp_path / 'face_dynamic.safetensors'}"]
     video = shared_data / "video" / "single_face.mp4"
     told = call(
@@ -265,6 +284,7 @@ def test_from_pre_training_to_a_run_by_commands(little: Path, shared_data: Path,
         tmp_path / "run",
     )
     assert "single_face" in told
+    assert affectkit.read_run(tmp_path / "run", "mafw11")["valid"].all()
 
 
 @pytest.mark.parametrize(
@@ -284,7 +304,9 @@ def test_options_that_make_no_network(
         training_of(plan_of(little, options=options), registry).network()
 
 
-def test_a_start_of_another_network_is_refused(little: Path, registry: plugins.Registry, tmp_path: Path) -> None:
+def test_a_start_of_another_network_is_refused(
+    little: Path, registry: plugins.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_torch(tmp_path / "other.pt", {"model": {"conv.weight": torch.zeros(3)}})
     with pytest.raises(CheckpointError, match="no weights of S4D"):
         training_of(plan_of(little, options={"start": str(tmp_path / "other.pt")}), registry).network()
@@ -297,6 +319,9 @@ def test_a_start_of_another_network_is_refused(little: Path, registry: plugins.R
         training_of(plan_of(little, options={"start": str(tmp_path / "wide.pt")}), registry).network()
     with pytest.raises(CheckpointError, match="there is no file of weights"):
         training_of(plan_of(little, options={"start": str(tmp_path / "gone.pt")}), registry).network()
+    monkeypatch.setenv("AFFECTKIT_CACHE", str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"affectkit weights fetch s4d/face_dynamic:pretrained"):
+        training_of(plan_of(little, options={"start": "pretrained"}), registry).network()
 
 
 def test_clips_and_pictures_of_a_folder(little: Path, tmp_path: Path) -> None:

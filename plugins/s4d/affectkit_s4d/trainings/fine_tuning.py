@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from affectkit import checkpoints
 from affectkit.api import About, ConfigError, LabelSet, UsageError
 from affectkit.clip_augmentation import Augmentation, Mixing, transforms
 from affectkit.clip_training import PICTURE, ClipOptions, ClipTraining, Stills
@@ -78,8 +79,8 @@ class FineTuningOptions(ClipOptions):
     """Options of the fine-tuning, beside those of every training on clips.
 
     Attributes:
-        start: file with which it begins, pre-trained (``affectkit train s4d/pretraining``, or the authors') or fine-tuned on something else;
-            ``None`` begins with random numbers.
+        start: file with which it begins, pre-trained (by ``affectkit train s4d/pretraining``) or fine-tuned on something else; ``pretrained`` for the
+            authors' pre-trained one, ``None`` for random numbers.
         stills: pictures that it learns from beside the clips, for instance ``{data: AFFECTNET}``; ``None`` for none.
         stride: native frames from one frame of a view to the next; ``None`` takes that of the data set.
         balance: how much the load-balance loss of the experts counts.
@@ -158,13 +159,17 @@ class FineTuning(ClipTraining):
             UsageError: before the data were read.
         """
         from affectkit_s4d import files
+        from affectkit_s4d.face_dynamic import PRETRAINED
         from affectkit_s4d.model import S4D
 
         if not hasattr(self, "fold"):
             raise UsageError(f"{self.id} knows its classes when it has read its data")
         made = S4D(self.sizes(), released_behaviour=self.options.released_behaviour)
-        if self.options.start is not None:
-            files.begin(made, files.read(self.options.start))
+        start = self.options.start
+        if start is not None:
+            authors = str(start) == "pretrained"
+            path = checkpoints.resolve(PRETRAINED, owner="s4d/face_dynamic", tag="pretrained") if authors else start
+            files.begin(made, files.read(path))
         return made
 
     def scales(self, network: torch.nn.Module) -> Mapping[str, float]:
