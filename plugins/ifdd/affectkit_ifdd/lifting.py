@@ -93,8 +93,10 @@ class Splitting(nn.Module):
         channels = patches.shape[2]
         seen = self.dim_project(patches.flatten(0, 1)).unflatten(0, patches.shape[:2]).flatten(2)
         gate = (seen / channels) @ seen.transpose(1, 2)
-        static_index = self.index_even + REACH * self.offset_project_approx(gate.softmax(-1).flatten(1))
-        dynamic_index = self.index_odd + REACH * self.offset_project_detail((-gate).softmax(-1).flatten(1))
+        static_index = (
+            self.index_even + REACH * self.offset_project_approx(gate.softmax(-1).flatten(1)).float()
+        )  # bf16 has steps of 1/32 slot
+        dynamic_index = self.index_odd + REACH * self.offset_project_detail((-gate).softmax(-1).flatten(1)).float()
         return Split(gate, static_index, dynamic_index, self.at(patches, static_index), self.at(patches, dynamic_index))
 
     def places(self, index: Tensor) -> Tensor:
