@@ -231,8 +231,8 @@ def test_from_pre_training_to_a_run_by_commands(fer2013: Path, shared_data: Path
     write_stills(data / "stills", fer2013, ("neutral", "fear"), 12)
     runner = CliRunner()
 
-    def call(*words: object) -> str:
-        done = runner.invoke(cli, [str(word) for word in words])
+    def call(line: str, *words: object) -> str:
+        done = runner.invoke(cli, [*line.split(), "--device", "cpu", *map(str, words)])
         assert done.exit_code == 0, done.output
         return done.output
 
@@ -240,49 +240,19 @@ def test_from_pre_training_to_a_run_by_commands(fer2013: Path, shared_data: Path
     quick = [word for text in (*sizes, "epochs=1", "batch_size=8", "workers=0", "precision=fp32") for word in ("--set", text)]
     decoder = ["--set", "options.decoder_width=16", "--set", "options.decoder_heads=1", "--set", "options.decoder_depth=1"]
     stills = ["--set", f"options.stills.data={data / 'stills'}", "--set", "options.hidden=0.5"]
-    call("train", "s4d/pretraining", "--data", data / "frames", "--out", tmp_path, "--device", "cpu", *quick, *decoder, *stills)
+    call("train s4d/pretraining", "--data", data / "frames", "--out", tmp_path, *quick, *decoder, *stills)
     record = json.loads((tmp_path / "pretraining.json").read_text())
     assert record["rows"]["train"]["rows"] > 24
     assert {"error of hidden pixels", "error of the mean of each patch"} == set(record["validation"]["further"])
     start = ["--set", f"options.start={tmp_path / 'pretraining.safetensors'}"]
-    call(
-        "train",
-        "s4d/face_dynamic",
-        "--dataset",
-        "mafw",
-        "--fold",
-        "1",
-        "--data",
-        data,
-        "--out",
-        tmp_path,
-        "--device",
-        "cpu",
-        *quick,
-        *start,
-    )
+    call("train s4d/face_dynamic --dataset mafw --fold 1", "--data", data, "--out", tmp_path, *quick, *start)
     first, second = load_file(tmp_path / "pretraining.safetensors"), load_file(tmp_path / "face_dynamic.safetensors")
     assert (first["encoder.blocks.2.attn.qkv.weight"].float() - second["blocks.2.attn.qkv.weight"].float()).abs().max() < 1e-2
     settings = files.header(tmp_path / "face_dynamic.safetensors")
     assert (settings["labels"], settings["rate"], settings["sizes"]["frames"]) == (list(MAFW11.labels), 25 / 4, 4)
     weights = ["--set", f"components.s4d/face_dynamic.checkpoint={tmp_path / 'face_dynamic.safetensors'}"]
     video = shared_data / "video" / "single_face.mp4"
-    told = call(
-        "run",
-        video,
-        "--recipe",
-        "s4d/s4d",
-        "--fusion",
-        "none",
-        "--head",
-        "none",
-        "--offline",
-        "--device",
-        "cpu",
-        *weights,
-        "--out",
-        tmp_path / "run",
-    )
+    told = call("run --recipe s4d/s4d --fusion none --head none --offline", video, *weights, "--out", tmp_path / "run")
     assert "single_face" in told
     assert affectkit.read_run(tmp_path / "run", "mafw11")["valid"].all()
 
