@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from affectkit.cells import SHOWN, shown
-from affectkit.clip_augmentation import Augmentation, Mixing
+from affectkit.clip_augmentation import Augmentation, Mixing, transforms
 from affectkit.clip_batches import FRAMES, PICTURE, ClipBatches
 from affectkit.clip_reading import Cache, ClipReader
 from affectkit.clip_sampling import segments, spread
@@ -58,6 +58,7 @@ class Stills:
         share: steps of an epoch, as a multiple of those in which each picture comes once.
         draw: ``"even"`` draws classes equally often, ``"shuffled"`` takes each picture once.
         read_size: size at which they are read, before they are cropped; ``None`` for that of the clips.
+        clips: their folder where it is not found below the data.
     """
 
     dataset: str
@@ -67,6 +68,7 @@ class Stills:
     share: float = 1.0
     draw: Literal["shuffled", "even"] = "even"
     read_size: int | None = None
+    clips: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class ClipTraining(Training):
         from affectkit import datasets
 
         wanted = self.options.stills
-        return None if wanted is None else _there(datasets.read(wanted.dataset, wanted.data, wanted.fold))
+        return None if wanted is None else _there(datasets.read(wanted.dataset, wanted.data, wanted.fold, clips=wanted.clips))
 
     def sample(self, count: int, random: np.random.Generator | None) -> np.ndarray:
         """Which frames of a clip are seen: (T,) int64, or (V, T) for several views; the same shape for all clips.
@@ -212,6 +214,7 @@ class ClipTraining(Training):
 
     def parts(self, data: Path) -> Mapping[str, Part]:
         """The training list of the fold, of which a share of the groups, chosen by ``split`` and class by class, is for validation."""
+        transforms()  # missed before the lists are read, where it is not there
         self.fold, self.stills = self.read(data), self.read_stills()
         self.labels = self.fold.labels
         if self.stills is not None and not self.stills.train:

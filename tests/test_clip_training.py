@@ -15,10 +15,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from affectkit import clip_reading, datasets, plugins, training, training_rows
 from affectkit.api import ClipOptions, ClipTraining, ConfigError, LabelSet, MediaError, Pace, Part, PluginError, Training, Turn, UsageError
+from affectkit.cli import cli
 from affectkit.clip_augmentation import Augmentation, Mixing, augment, plain
 from affectkit.clip_reading import Cache, ClipReader, frame_files
 from affectkit.clip_sampling import segments, spread, window
@@ -237,8 +239,10 @@ def test_nothing_random_is_a_resize() -> None:
     assert np.abs(small[0, 0].permute(1, 2, 0).numpy().astype(int) - expected).max() <= 4
 
 
-def test_torchvision_is_named_where_it_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchvision_is_named_where_it_is_not_there(monkeypatch: pytest.MonkeyPatch, registry: plugins.Registry, made: Path) -> None:
     monkeypatch.setitem(sys.modules, "torchvision.transforms", None)
+    with pytest.raises(UsageError, match="pip install torchvision"):
+        training_of(registry, plan_of(made)).parts(made)
     with pytest.raises(UsageError, match=r"with torchvision, which cannot be imported .*pip install torchvision"):
         Augmentation().transform(8)
 
@@ -401,6 +405,15 @@ def test_maps_views_and_further_tensors(made: Path) -> None:
     twisted = Mapped(ClipOptions(frames=4, size=24, augment=Augmentation(operations=2), held=0.3))
     with pytest.raises(UsageError, match=r"augment\.operations must be 0 with landmarks"):
         twisted.parts(made)["train"].batch(rows, Turn(0, 0, 0.0))
+
+
+def test_the_checks_of_plugins_take_labels_that_come_with_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFECTKIT_PLUGINS_DIR", str(PLUGINS))
+    checked = CliRunner().invoke(cli, ["plugins", "check", "clipper"])
+    assert checked.exit_code == 0, checked.output
+    assert "clipper/clips makes its network when it has seen the data" in checked.output
+    shown = CliRunner().invoke(cli, ["plugins", "show", "clipper"])
+    assert shown.exit_code == 0, shown.output
 
 
 def test_options_that_cannot_be(registry: plugins.Registry, made: Path) -> None:

@@ -10,13 +10,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affectkit import contract
-from affectkit.errors import PluginError
+from affectkit.errors import PluginError, UsageError
 from affectkit.testing import surroundings
 from affectkit.testing.subjects import ContractError, Subject, Unchecked, difference, doing
 
@@ -133,13 +133,18 @@ def declaration(subject: Subject) -> None:
         raise ContractError(str(error)) from error
     component = subject.make()
     for attribute in ("labels", "needs", "kind", "scope", "unit", "context", "reads", "speaks", "checkpoints"):
-        with doing(f"reading {attribute}", "a property must be there as soon as the component is made"):
+        with doing(f"reading {attribute}", "a property must be there as soon as the component is made"), _later(subject, attribute):
             getattr(component, attribute, None)
     for tag, record in component.checkpoints.items():
         if not record.licence or record.licence == "unknown":
             raise ContractError(f"checkpoint {tag!r} says no licence; write Checkpoint(..., licence='Apache-2.0') or what its terms are")
         if not record.source:
             raise ContractError(f"checkpoint {tag!r} says no source; write Checkpoint(..., source='...'): the paper, repository or script")
+
+
+def _later(subject: Subject, attribute: str) -> AbstractContextManager[None]:
+    """The labels of a training may be those of its data, before which it says so."""
+    return suppress(UsageError) if (subject.kind, attribute) == ("training", "labels") else nullcontext()
 
 
 def loads(subject: Subject) -> None:
