@@ -49,8 +49,9 @@ class TestFaceDynamic(ModalityContract):
     component = FaceDynamic
 
     @pytest.fixture(autouse=True, scope="class")
-    def random_weights(self, request: pytest.FixtureRequest, tuned: Mapping[str, str]) -> None:
-        request.cls.options = dict(tuned)
+    @classmethod
+    def random_weights(cls, tuned: Mapping[str, str]) -> None:
+        cls.options = dict(tuned)
 
 
 @pytest.mark.parametrize("stream", STREAMS)

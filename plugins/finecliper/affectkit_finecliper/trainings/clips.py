@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from affectkit_finecliper.clip_files import Backbone
 
-PAPER = 20e6  # tunable parameters, as the survey 2408.15777 lists them for FineCLIPER
+PAPER = 20.0  # millions of tunable parameters, as the survey 2408.15777 lists them for FineCLIPER
 
 
 @dataclass(frozen=True)
@@ -183,8 +183,9 @@ class FaceDynamicTraining(ClipTraining):
         return {**super().settings(logits, truth), **more}
 
     def figures(self, network: torch.nn.Module, part: Part, logits: torch.Tensor, settings: Mapping[str, Any]) -> Mapping[str, float]:
-        """How many parameters were tuned, beside how many the paper's network is said to tune."""
-        return {"tuned_parameters": self._counts[0], "tuned_parameters_of_the_paper": PAPER, "frozen_parameters": self._counts[1]}
+        """How many millions of parameters were tuned, beside how many the paper's network is said to tune."""
+        tuned, frozen = (count / 1e6 for count in self._counts)
+        return {"millions_tuned": tuned, "millions_tuned_in_the_paper": PAPER, "millions_frozen": frozen}
 
     def about(self) -> About:
         tuned, frozen = self._counts
@@ -194,7 +195,7 @@ class FaceDynamicTraining(ClipTraining):
             f"did not change and is not in this file. The paper's network tunes about 20 million; how these are divided is not published, and its "
             f"figures are of its own network. Streams: {', '.join(self.options.streams)}.",
             "; ".join([f"{self.fold.dataset}, fold {self.fold.name}", *(self.fold.notes[-1:] if self.options.described else ())]),
-            "as the data set allows; the CLIP is MIT",
+            "as the data set allows",
             "It says what a face shows, by the labels of its data set. Asked for other labels, it is a similarity and not validated.",
         )
 
