@@ -65,8 +65,8 @@ def describe(
     recipe, provider = describing.make_describer(describer, overrides, plugins.registry, length)
     provider.load(choose_device(device), torch.float32)
 
-    def tell(done: int, name: str) -> None:
-        click.echo(f"\r{done} of {len(chosen)} clips: {name}", nl=done == len(chosen), err=True)
+    def tell(done: int) -> None:
+        click.echo(f"\r{done} of {len(chosen)} clips", nl=done == len(chosen), err=True)
 
     with torch.inference_mode():
         written = describing.write(chosen, out, recipe, provider, tell=tell)

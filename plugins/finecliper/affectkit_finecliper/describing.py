@@ -99,7 +99,7 @@ def make_describer(name: str, overrides: Sequence[str], registry: Registry, leng
 
 
 def write(
-    chosen: Sequence[Subject], out: Path, recipe: Recipe, provider: Provider, *, tell: Callable[[int, str], None] = lambda done, name: None
+    chosen: Sequence[Subject], out: Path, recipe: Recipe, provider: Provider, *, tell: Callable[[int], None] = lambda done: None
 ) -> Written:
     """Asks a describer, which is loaded, about clips, and writes the table in one step.
 
@@ -108,7 +108,7 @@ def write(
         out: the table, which must not be there.
         recipe: windows and batch size.
         provider: the describer.
-        tell: is told how many clips are done, and the name of the last.
+        tell: is told how many clips are done.
 
     Raises:
         UsageError: where ``out`` is there already, or nothing was said of any clip.
@@ -129,7 +129,7 @@ def write(
             written.failed[subject.name] = str(error)
         if said or subject.name in written.failed:
             written.silent.pop(subject.name, None)
-        tell(done, subject.name)
+        tell(done)
     if not rows:
         first = next(iter([*written.failed.items(), *written.silent.items()]), ("no clip", "none was given"))
         raise UsageError(f"{provider.id} said nothing of {len(chosen)} clips; {first[0]}: {first[1]}")
