@@ -121,20 +121,47 @@ def score_folds(
         AffectKitError: what is wrong with the data, the component or its weights, before anything is scored where that can be seen; several
             problems are told together.
     """
+    from affectkit.datasets.scoring import say
+
+    made, plan, notes = _ready(component, folds, registry, options, recipe, unanswered)
+    _load(made, plan, device, dtype)
+    found = []
+    while made:
+        fold, modality, record = made.pop(0)
+        begin = time.perf_counter()
+        tell = partial(_tell, report, f"fold {fold.name}: ")
+        said = say(modality, fold.test, device=device, dtype=dtype, batch_size=batch_size, plan=plan, report=tell)
+        scored = _scored(_answers(modality, fold, said), unanswered, resamples, seed)
+        found.append(FoldScore(fold, record, said, scored, time.perf_counter() - begin))
+    pooled = _scored(_together([fold.scored.answers for fold in found]), unanswered, resamples, seed)
+    return FoldScores(component, found, pooled, tuple(dict.fromkeys([*notes, *_left_out(found, unanswered)])))
+
+
+Made = list[tuple[Fold, "Modality", Mapping[str, Any]]]
+"""A modality for each fold, and what ``run.json`` would say of it."""
+
+
+def _ready(
+    component: str,
+    folds: Sequence[Fold],
+    registry: Registry,
+    options: Callable[[Fold], Mapping[str, Any]],
+    recipe: Recipe | None,
+    unanswered: Unanswered | None,
+) -> tuple[Made, Plan | None, list[str]]:
+    """The modality of each fold, what makes its further inputs, and notes; raises all that is wrong with data, options and weights."""
     from affectkit.assembly import collecting, make_modality, plan_for
     from affectkit.datasets.cutting import check_modality
-    from affectkit.datasets.scoring import say
 
     problems: list[AffectKitError] = []
     notes = [note for fold in folds for note in fold.notes]
-    for problem in check(folds, train=False):
-        if problem.kind == "missing" and unanswered is None:
-            more = "give --clips, or --unanswered skip or wrong to go on without them"
-            problems.append(UsageError(f"{problem.text}; {more}"))
+    for flaw in check(folds, train=False):
+        if flaw.kind == "missing" and unanswered is None:
+            problems.append(UsageError(f"{flaw.text}; give --clips, or --unanswered skip or wrong to go on without them"))
         else:
-            notes.append(problem.text)
+            notes.append(flaw.text)
     problems += [UsageError(f"{fold.dataset}, fold {fold.name} has no test items") for fold in folds if not fold.test]
-    made: list[tuple[Fold, Modality, Mapping[str, Any]]] = []
+    made: Made = []
     plan: Plan | None = None
     for fold in folds:
         with collecting(problems, component):
@@ -144,25 +171,28 @@ def score_folds(
             notes += check_modality(modality, plan)
             notes += _of_other_folds(record, fold)
             made.append((fold, modality, record))
-    raise_all(list({str(problem): problem for problem in problems}.values()))
-    providers = [] if plan is None else [provider for kind in plan.window_kinds for provider in plan.providers[kind]]
-    for loaded in (*providers, *(modality for _, modality, _ in made)):
-        with collecting(problems, loaded.id):
-            loaded.load(device, dtype)
-    for fold, modality, _ in made if not problems else ():
-        with collecting(problems, component):
+    raise_all(_each_once(problems))
+    return made, plan, notes
+
+
+def _load(made: Made, plan: Plan | None, device: torch.device, dtype: torch.dtype) -> None:
+    """Loads all weights, so that a file that does not fit is told before an hour has gone into the folds before it."""
+    from affectkit.assembly import collecting
+
+    problems: list[AffectKitError] = []
+    for provider in () if plan is None else [provider for kind in plan.window_kinds for provider in plan.providers[kind]]:
+        with collecting(problems, provider.id):
+            provider.load(device, dtype)
+    for fold, modality, _ in made:
+        with collecting(problems, modality.id):
+            modality.load(device, dtype)
             _spoken(modality, fold)
-    raise_all(list({str(problem): problem for problem in problems}.values()))
-    found = []
-    while made:
-        fold, modality, record = made.pop(0)
-        begin = time.perf_counter()
-        tell = partial(_tell, report, f"fold {fold.name}: ")
-        said = say(modality, fold.test, device=device, dtype=dtype, batch_size=batch_size, plan=plan, report=tell)
-        answers = _answers(modality, fold, said)
-        found.append(FoldScore(fold, record, said, _scored(answers, unanswered, resamples, seed), time.perf_counter() - begin))
-    pooled = _scored(_together([fold.scored.answers for fold in found]), unanswered, resamples, seed)
-    return FoldScores(component, found, pooled, tuple(dict.fromkeys([*notes, *_left_out(found, unanswered)])))
+    raise_all(_each_once(problems))
+
+
+def _each_once(problems: Sequence[AffectKitError]) -> list[AffectKitError]:
+    """Problems that every fold has, told once."""
+    return list({str(problem): problem for problem in problems}.values())
 
 
 def _tell(report: Report, before: str, line: str) -> None:
