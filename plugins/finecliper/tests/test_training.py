@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from affectkit_finecliper.shape import STREAMS
 from affectkit_finecliper.texts import TEXTS
 from affectkit_finecliper.trainings.clips import FaceDynamicTraining, TuningOptions
 from affectkit_finecliper.trainings.losses import contrast, two_sided
+from affectkit_finecliper.trainings.streams import Drawer
 from affectkit_finecliper.tuned import read_tuned
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
@@ -174,6 +176,15 @@ def test_the_other_streams_are_drawn_beside_the_frames(data: Path, options: dict
         one = training.predict(network, batch)
         other = training.predict(network, {**batch, "parsing_mask": torch.zeros(6, dtype=torch.bool)})
     assert (one - other).abs().max() > 1e-5
+
+
+def test_processes_that_read_clips_draw_the_same(tmp_path: Path):
+    drawer = Drawer(("landmarks", "parsing"), str(Landmarks().write_random("default", tmp_path)), "x")
+    frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    one, other = drawer.maps(frames), pickle.loads(pickle.dumps(drawer)).maps(frames)
+    for name in ("landmarks", "parsing"):
+        assert one[name] is not None
+        assert np.array_equal(one[name], other[name])  # type: ignore[arg-type]
 
 
 def test_a_landmarker_that_is_not_here_is_told_before_the_first_step(data: Path, options: dict[str, Any], tmp_path: Path):

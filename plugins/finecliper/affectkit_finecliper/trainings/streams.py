@@ -49,6 +49,10 @@ class Drawer:
             (found["parsing"],) = Parsing().provide([_clip({"landmarks": marks})])
         return {name: drawn(found[name], None, len(frames)) for name in self.streams}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs to begin; it reads the network itself."""
+        return {**self.__dict__, "_made": {}}
+
     def load(self) -> None:
         """Reads the network.
 
