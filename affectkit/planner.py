@@ -70,8 +70,8 @@ class Plan:
         frame_kinds: kinds that are made from single frames, by providers of scope ``"frame"``.
         media_kinds: kinds that are made once per medium.
         window_kinds: kinds that are made per window or per subject and window, each after those that it needs.
-        window_inputs: what is asked for of these kinds, each after what it is made from. A kind that is made from faces is made once for each way in which
-            its crops are asked for, any other once.
+        window_inputs: what is asked for of these kinds, and the ``context`` for which, each after what it is made from. A kind that is made from faces is made
+            once for each way in which its crops are asked for, any other once, of the window.
         locks: a lock per provider, held during each call, so that providers need not be thread-safe.
 
     Raises:
@@ -101,7 +101,7 @@ class Plan:
         self.window_inputs = self._window_inputs()
         self.locks = {provider.id: threading.Lock() for kind in order for provider in self.providers[kind]}
         cut = [m.needs for m in self.modalities.values() if m.unit != "media"]
-        cut += [self.needs_of(provider, item) for item in self.window_inputs for provider in self.providers[item.kind]]
+        cut += [self.needs_of(provider, item) for item, _ in self.window_inputs for provider in self.providers[item.kind]]
         self.face_inputs = tuple(dict.fromkeys(item for needs in cut for item in needs.inputs if item.kind == "faces"))
         self.frame_needs = tuple(dict.fromkeys(needs.frames for needs in cut if needs.frames is not None))
         self.rates = tuple(dict.fromkeys(needs.audio.rate for needs in cut if needs.audio is not None))
@@ -145,12 +145,12 @@ class Plan:
         """Files other than the medium itself that its results depend on, such as subtitles beside it."""
         return [path for kind in self.providers.values() for provider in kind for path in provider.files(media)]
 
-    def looked_at(self, modality: Modality, span: Span) -> Span:
-        """What a modality sees for a window: the window, or ``context`` seconds around its centre."""
-        if modality.context is None:
+    def looked_at(self, context: float | None, span: Span) -> Span:
+        """What is seen for a window: the window, or ``context`` seconds around its centre."""
+        if context is None:
             return span
         centre = (span.start + span.end) / 2
-        return Span(centre - modality.context / 2, centre + modality.context / 2)
+        return Span(centre - context / 2, centre + context / 2)
 
     def as_made(self, item: Input) -> Input:
         """An input without what makes no difference to it; equal ones are made once."""
@@ -176,7 +176,7 @@ class Plan:
 
     def reach(self, span: Span) -> tuple[float, float]:
         """Time from which and up to which anything looks for a window, in seconds."""
-        seen = [self.looked_at(m, span) for m in self.modalities.values() if m.unit == "window"]
+        seen = [self.looked_at(m.context, span) for m in self.modalities.values() if m.unit == "window"]
         return min((s.start for s in seen), default=span.start), max((span.end, *(s.end for s in seen)))
 
     def sampling(self, media: Media) -> dict[str | Frames, float]:
@@ -194,17 +194,17 @@ class Plan:
             rates[name] = _rate(frames, media.duration or 1.0, media.fps)
         return rates
 
-    def _window_inputs(self) -> tuple[Input, ...]:
-        found: dict[Input, None] = {}
+    def _window_inputs(self) -> tuple[tuple[Input, float | None], ...]:
+        found: dict[tuple[Input, float | None], None] = {}
 
-        def visit(items: Sequence[Input]) -> None:
+        def visit(items: Sequence[Input], context: float | None) -> None:
             for item in (self.as_made(item) for item in items if item.kind in self.window_kinds):
                 for provider in self.providers[item.kind]:
-                    visit(self.needs_of(provider, item).inputs)
-                found[item] = None
+                    visit(self.needs_of(provider, item).inputs, context)
+                found[item, context if item.kind in self.bound else None] = None
 
         for modality in self.modalities.values():
-            visit(modality.needs.inputs)
+            visit(modality.needs.inputs, modality.context)
         return tuple(found)
 
     def _bound(self, order: Sequence[str], scopes: Mapping[str, Scope]) -> frozenset[str]:

@@ -30,7 +30,8 @@ FACE_CHUNK = 8  # sampled frames that a detector sees in one call, at most; mean
 CHUNK_BYTES = 64 * 2**20  # of full frames that wait for a detector: eight at 1280 x 720 are 21 MiB, at 3840 x 2160 the third reaches it
 
 
-Made = Mapping[tuple[Input, int, int], Evidence]  # (input, window index, track) to what a window- or face-scoped provider found
+Where = int | Span  # index of a window, or, of what is made from faces, the seconds that are looked at
+Made = Mapping[tuple[Input, Where, int], Evidence]  # (input, where, track) to what a window- or face-scoped provider found
 
 
 class Reader:
@@ -322,18 +323,18 @@ class Reader:
     def _cut(self, batch: Sequence[tuple[int, Span]]) -> Iterator[Window]:
         subjects = {index: self._subjects(span) for index, span in batch}
         tracks = {index: tuple(subject.track for subject in found) for index, found in subjects.items()}
-        made: dict[tuple[Input, int, int], Evidence] = {}
-        for item in self.plan.window_inputs:
-            made |= self._provide(
-                item, [(span, track, index) for index, span in batch for track in self._tracks(item.kind, tracks[index])], made
-            )
+        made: dict[tuple[Input, Where, int], Evidence] = {}
+        for item, context in self.plan.window_inputs:
+            seen_by = [(self.plan.looked_at(context, span), index) for index, span in batch]
+            keys = [(span, track, index) for span, index in seen_by for track in self._tracks(item.kind, tracks[index])]
+            made |= self._provide(item, keys, made)
         for index, span in batch:
             requests, self._outbox = self._outbox, []
             reasons = {}
             for name, modality in self.plan.modalities.items():
                 if modality.unit == "media":
                     continue
-                seen = self.plan.looked_at(modality, span)
+                seen = self.plan.looked_at(modality.context, span)
                 for track in self._tracks(name, tracks[index]):
                     if modality.unit == "frame":
                         requests += self._pictures(name, modality, span, track, index, made)
@@ -345,7 +346,10 @@ class Reader:
     def _provide(self, item: Input, keys: Sequence[tuple[Span, int, int]], made: Made) -> Made:
         """What window- or face-scoped providers find for each span, track and window index."""
         found = self._call_in_turn(item.kind, len(keys), lambda p, i: self._clip(self.plan.needs_of(p, item), *keys[i], made))
-        return {(item, index, track): evidence for (_, track, index), evidence in zip(keys, found, strict=True)}
+        return {(item, self._where(item, span, index), track): evidence for (span, track, index), evidence in zip(keys, found, strict=True)}
+
+    def _where(self, item: Input, span: Span, index: int) -> Where:
+        return span if item.kind in self.plan.bound else index
 
     def _last_window(self, whole: Span) -> Window:
         """After the grid, index -1: what the media units see of the whole medium."""
@@ -419,8 +423,8 @@ class Reader:
             return Evidence(kind, {"items": tuple(e for _, e in within)}, times=np.array([t for t, _ in within]))
         if kind in self._spoken:
             return words_within(self._spoken[kind], span)
-        item = self.plan.as_made(item)
-        return made.get((item, index, track)) or made.get((item, index, -1)) or Evidence.none(kind, self._reason(kind))
+        item, where = self.plan.as_made(item), self._where(item, span, index)
+        return made.get((item, where, track)) or made.get((item, where, -1)) or Evidence.none(kind, self._reason(kind))
 
     def _missing(self, modality: Modality, span: Span, track: int, index: int, made: Made) -> str:
         """What a modality lacks in this window, in a few words; empty where it has everything."""

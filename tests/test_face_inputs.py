@@ -81,9 +81,10 @@ class Viewer(Modality):
     name = "viewer"
     labels = BASIC7
 
-    def __init__(self, *inputs: Input) -> None:
+    def __init__(self, *inputs: Input, context: float | None = None) -> None:
         super().__init__()
         self.needs = Needs(inputs=inputs)
+        self.context = context  # type: ignore[misc]
 
     def preprocess(self, clip: Clip) -> None:
         return None
@@ -151,3 +152,23 @@ def test_each_gets_its_own_and_equal_ones_are_made_once(video: Path, monkeypatch
     assert found[2].inputs["parsing"].data["crops"].shape[:2] == (4, 16)
     assert sorted(shown) == [(2, 8), (4, 16)]
     assert Mood.asked == 1, "a mood is of the window, whatever numbers are asked for beside it"
+
+
+@pytest.mark.parametrize("kind", ["landmarks", "parsing"])
+def test_it_is_made_of_the_seconds_that_are_looked_at(video: Path, kind: str):
+    """Two seconds around the middle of the window of four, beside a modality that sees the whole window."""
+    faces, made = Input("faces", fps=5, size=12), Input(kind, fps=5, size=12)
+    short, whole = clips(video, Viewer(faces, made, context=2.0), Viewer(faces, made))
+    for clip, span in ((short, (1.0, 3.0)), (whole, (0.0, 4.0))):
+        times = clip.inputs[kind].times
+        assert span[0] <= times.min() < span[0] + 0.2
+        assert span[1] - 0.25 < times.max() < span[1]
+        np.testing.assert_array_equal(times, clip.inputs["faces"].times)
+        np.testing.assert_array_equal(clip.inputs[kind].data["crops"], clip.inputs["faces"].data["crops"])
+
+
+def test_a_kind_of_the_window_is_made_once_for_every_context(video: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Mood, "asked", 0)
+    found = clips(video, Viewer(Input("mood"), context=2.0), Viewer(Input("mood")), Viewer(Input("parsing"), context=1.0))
+    assert Mood.asked == 1
+    assert found[0].inputs["mood"].data == found[1].inputs["mood"].data == {"level": 1.0}
