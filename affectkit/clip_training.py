@@ -36,7 +36,7 @@ from affectkit.clip_batches import FRAMES, PICTURE, ClipBatches
 from affectkit.clip_reading import Cache, ClipReader
 from affectkit.clip_sampling import segments, spread
 from affectkit.datasets.items import Fold, Item
-from affectkit.errors import UsageError
+from affectkit.errors import ConfigError, UsageError
 from affectkit.labels import LabelSet
 from affectkit.trainings import Pace, Part, Training, Turn
 
@@ -104,8 +104,10 @@ class ClipOptions:
     stills: Stills | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.held < 1 or self.frames < 1 or self.size < 1:
-            raise UsageError(f"held must be between 0 and 1, frames and size at least 1; found {self.held}, {self.frames} and {self.size}")
+        if not 0 < self.held < 1 or min(self.frames, self.size, self.read_size or self.size) < 1:
+            raise ConfigError(
+                f"held must be between 0 and 1, frames, size and read_size at least 1; found {self.held}, {self.frames}, {self.size} and {self.read_size}"
+            )
 
 
 class ClipTraining(Training):

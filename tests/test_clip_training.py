@@ -417,8 +417,9 @@ def test_the_checks_of_plugins_take_labels_that_come_with_the_data(monkeypatch: 
 
 
 def test_options_that_cannot_be(registry: plugins.Registry, made: Path) -> None:
-    with pytest.raises(UsageError, match="held must be between 0 and 1"):
-        training_of(registry, plan_of(made, options={"held": 0.0}))
+    for wrong in ({"held": 0.0}, {"frames": 0}, {"read_size": -1}):
+        with pytest.raises(ConfigError, match="held must be between 0 and 1, frames, size and read_size at least 1"):
+            training_of(registry, plan_of(made, options=wrong))
     with pytest.raises(ConfigError, match=r"augment.crops: unknown key. Did you mean crop"):
         training_of(registry, plan_of(made, options={"augment": {"crops": 1}}))
 
