@@ -233,7 +233,8 @@ def of_texts(texts: Sequence[str]) -> LabelSet:
             first = texts[names.index(name)]
             raise ConfigError(f"labels has {first!r} and {texts[place]!r}, which are both the label {name!r}; leave one of them out")
     known = [labels for labels in (BASIC7, COMPOUND7) if names == labels.labels]
-    return known[0] if known else LabelSet(f"labels_{hashlib.sha256(chr(10).join(names).encode()).hexdigest()[:8]}", names, kind="continuous")
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
+    return known[0] if known else LabelSet(f"labels_{digest}", names, kind="continuous")
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,10 @@ def test_where_the_recipe_has_no_modality_that_takes_texts_it_joins(shared_data:
         (["--labels", "bored,Bored"], "which are both the label 'bored'"),
         (["--labels", "bored"], "labels must be at least two texts"),
         (["--labels", "a,b", "--plugins", "mini/audio"], "and none of mini/audio does; add one of: "),
-        (["--labels", "a,b", "--plugins-dir", ".", "-p", "no:mini", "-p", "no:finecliper", "--recipe", "run.yaml"], "no plugin that is installed has one"),
+        (
+            ["--labels", "a,b", "--plugins-dir", ".", "-p", "no:mini", "-p", "no:finecliper", "--recipe", "run.yaml"],
+            "no plugin that is installed has one",
+        ),
     ],
 )
 def test_labels_that_cannot_be_given(words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
