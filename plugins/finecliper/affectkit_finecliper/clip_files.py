@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from open_clip import CLIP, SimpleTokenizer, get_model_config
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip import CLIP, SimpleTokenizer
 from torch import Tensor, nn
 
-from affectkit import checkpoints
-from affectkit.api import CheckpointError, ConfigError
+from affectkit import open_clip_files
+from affectkit.api import CheckpointError
 from affectkit.fingerprints import fingerprint
 
-CONFIG = "open_clip_config.json"
-WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 OPENAI = "ViT-B-16-quickgelu"  # the architecture of a file that comes without a config
-SIZES = ("input_resolution", "context_length", "vocab_size")  # numbers that OpenAI's TorchScript holds beside its weights
 
 
 @dataclass(frozen=True)
@@ -49,10 +44,7 @@ class Backbone:
         Raises:
             ConfigError: naming the first that is too long.
         """
-        tokenizer, most = SimpleTokenizer(), self.clip.context_length
-        for text in texts:
-            if (count := len(tokenizer.encode(text)) + 2) > most:
-                raise ConfigError(f"{owner}: CLIP reads texts of at most {most} tokens, and {text[:60]!r}... has {count}; shorten it")
+        open_clip_files.check_length(texts, self.clip.context_length, owner)
 
 
 def load(path: Path, owner: str, *, openai: bool) -> Backbone:
@@ -67,21 +59,10 @@ def load(path: Path, owner: str, *, openai: bool) -> Backbone:
     Raises:
         CheckpointError: where it is not one that fits, or is damaged.
     """
-    config, weights = _parts(path, owner)
-    tensors = {name: tensor.float() for name, tensor in checkpoints.load_tensors(weights).items() if name not in SIZES}
-    model = dict(config["model_cfg"])
-    if openai or path.is_file():
-        model["quick_gelu"] = True
-    try:
-        clip = CLIP(**model)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{owner}: {path / CONFIG} describes no CLIP that open_clip makes ({error})") from None
-    if unfit := _unfit(clip):
+    stored = open_clip_files.read(path, owner, architecture=OPENAI, openai=openai)
+    if unfit := _unfit(stored.clip):
         raise CheckpointError(f"{owner}: the CLIP of {path} {unfit}; give a CLIP with two transformers, such as ViT-B/16")
-    checkpoints.load_strict(clip, tensors, weights)
-    shown = config.get("preprocess_cfg", {})
-    mean, std = tuple(shown.get("mean", OPENAI_DATASET_MEAN)), tuple(shown.get("std", OPENAI_DATASET_STD))
-    return Backbone(clip.eval().requires_grad_(False), mean, std, fingerprint(clip))
+    return Backbone(stored.clip, stored.mean, stored.std, fingerprint(stored.clip))
 
 
 def _unfit(clip: CLIP) -> str:
@@ -94,23 +75,6 @@ def _unfit(clip: CLIP) -> str:
     if any(not isinstance(block.ls_1, nn.Identity) for block in blocks):
         return "scales its layers"
     return ""
-
-
-def _parts(path: Path, owner: str) -> tuple[dict[str, Any], Path]:
-    """The config and the file of weights."""
-    if path.is_file():
-        return {"model_cfg": get_model_config(OPENAI)}, path
-    weights = next((path / name for name in WEIGHTS if (path / name).is_file()), None)
-    if weights is None or not (path / CONFIG).is_file():
-        lacks = CONFIG if weights is not None else WEIGHTS[0]
-        raise CheckpointError(f"{owner}: {path} is not a folder of open_clip: it has no {lacks}; give one with {CONFIG} and {WEIGHTS[0]}")
-    try:
-        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        if not isinstance(config["model_cfg"], dict):
-            raise TypeError("model_cfg is no mapping")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{owner}: {path / CONFIG} is damaged ({error}); fetch it again") from None
-    return config, weights
 
 
 def tiny_config(side: int = 32, patch: int = 16, width: int = 32, layers: int = 2) -> dict[str, Any]:
@@ -129,10 +93,4 @@ def tiny_config(side: int = 32, patch: int = 16, width: int = 32, layers: int = 
 
 def write_tiny(folder: Path, model: dict[str, Any] | None = None) -> Path:
     """A small CLIP of random numbers, as open_clip stores it."""
-    model = model or tiny_config()
-    network = checkpoints.random_network(lambda: CLIP(**model))
-    folder.mkdir(parents=True, exist_ok=True)
-    with checkpoints.writing(folder / CONFIG) as file:
-        file.write(json.dumps({"model_cfg": model, "preprocess_cfg": {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD}}).encode())
-    checkpoints.save_tensors(folder / WEIGHTS[0], network.state_dict(), {"licence": checkpoints.RANDOM})
-    return folder
+    return open_clip_files.write_random(folder, model or tiny_config())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from affectkit import pretrained
 from affectkit.api import Checkpoint, CheckpointError, Clip, ConfigError, Evidence, Needs, Provider
 from affectkit.components import Scope
 from affectkit.errors import did_you_mean
@@ -44,6 +43,7 @@ CLASSES: Mapping[str, str] = {
 FACE = tuple(REGIONS.index(name) for name in ("skin", "nose", "eyes", "brows", "lips", "inner_mouth"))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, where preprocessor_config.json says nothing else
 KIND_OF_MODEL = "segformer"
+PROCESSOR = "preprocessor_config.json"
 BATCH = 16  # crops of one forward pass
 PUBLISHED = Checkpoint(
     uri="hf:jonathandinu/face-parsing@1f7e152e1efbfe03ce6c2637944a1f6a41bfcd0a",
@@ -99,16 +99,19 @@ class ParsingNetwork(Provider):
             CheckpointError: where the folder holds something else, or is damaged.
         """
         import torch
+        from transformers import SegformerForSemanticSegmentation
 
         folder = self.weights()
-        config = _json(folder / "config.json", self.id)
+        config = pretrained.config(folder, self.id)
         if config.get("model_type") != KIND_OF_MODEL:
             raise CheckpointError(f"{self.id}: {folder} is a model of kind {config.get('model_type')!r}; expected {KIND_OF_MODEL!r}")
         self._regions = torch.tensor(_regions(config, folder, self.id), dtype=torch.uint8, device=device)
-        said = _json(folder / "preprocessor_config.json", self.id) if (folder / "preprocessor_config.json").is_file() else {}
+        said = pretrained.config(folder, self.id, PROCESSOR) if (folder / PROCESSOR).is_file() else {}
         mean, std = (said.get(name, usual) for name, usual in (("image_mean", MEAN), ("image_std", STD)))
         self._mean, self._std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std))
-        self._network = _load(folder, self.id).to(device=device, dtype=dtype)
+        kind: Any = SegformerForSemanticSegmentation
+        network = pretrained.load(kind, folder, self.id, ignore_mismatched_sizes=True)  # which load refuses in its own words
+        self._network = network.to(device=device, dtype=dtype)
         self._device, self._dtype = device, dtype
 
     def provide(self, clips: Sequence[Clip]) -> list[Evidence]:
@@ -164,63 +167,6 @@ def _regions(config: Mapping[str, Any], folder: Path, owner: str) -> list[int]:
     return [REGIONS.index(CLASSES[name]) for name in names]
 
 
-def _load(folder: Path, owner: str) -> Any:
-    """The network in evaluation mode; from the folder alone."""
-    import torch
-    from safetensors import SafetensorError
-    from transformers import SegformerForSemanticSegmentation
-
-    kind: Any = SegformerForSemanticSegmentation
-    try:
-        with _quiet():
-            network, found = kind.from_pretrained(
-                str(folder),
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are told below
-                dtype=torch.float32,
-            )
-    except (OSError, RuntimeError, TypeError, ValueError, KeyError, AttributeError, SafetensorError) as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise CheckpointError(f"{owner}: {folder} is damaged or of another kind than SegFormer ({first[:200]}); fetch it again") from None
-    wrong = [*found["missing_keys"], *found["unexpected_keys"], *(key for key, *_ in found["mismatched_keys"])]
-    if wrong:
-        some = ", ".join(sorted(wrong)[:5])
-        raise CheckpointError(
-            f"{owner}: {folder} does not fit SegFormer: {len(wrong)} tensors missing, left over or of another shape ({some})"
-        )
-    return network.eval().requires_grad_(False)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars and reports of transformers; what it would report is checked."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _json(path: Path, owner: str) -> Mapping[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(f"{owner}: {path.parent} is not the folder of a model: it has no {path.name}") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{owner}: {path} is damaged ({error}); fetch it again") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{owner}: {path} is damaged (no mapping); fetch it again")
-    return found
-
-
 def write(folder: Path) -> Path:
     """Config, weights and processor of a small SegFormer with random numbers and the nineteen classes, by their own library."""
     from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
@@ -240,7 +186,7 @@ def write(folder: Path) -> Path:
         id2label=dict(enumerate(CLASSES)),
         label2id={name: place for place, name in enumerate(CLASSES)},
     )
-    with _quiet():
+    with pretrained.quiet():
         random_network(lambda: SegformerForSemanticSegmentation(given)).save_pretrained(folder)
     SegformerImageProcessor().save_pretrained(folder)
     (folder / "README.md").write_text(f"{RANDOM}\n", encoding="utf-8")

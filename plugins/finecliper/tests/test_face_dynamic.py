@@ -16,10 +16,11 @@ from affectkit_finecliper.shape import STREAMS
 from affectkit_finecliper.tuned import read_tuned
 from affectkit_finecliper.views import DRAWN, drawn, nearest
 from click.testing import CliRunner, Result
+from open_clip import CLIP
 from safetensors.torch import load_file, save_file
 
 import affectkit
-from affectkit import checkpoints
+from affectkit import checkpoints, open_clip_files
 from affectkit.api import BASIC7, COMPOUND7, CheckpointError, ConfigError, Evidence
 from affectkit.batching import collate
 from affectkit.cli import cli
@@ -190,9 +191,9 @@ def test_files_hold_what_is_tuned_and_nothing_of_the_clip(tuned: Mapping[str, st
 
 
 def test_another_clip_than_the_one_that_was_tuned_is_refused(tuned: Mapping[str, str], tmp_path: Path):
-    network = checkpoints.random_network(lambda: clip_files.CLIP(**clip_files.tiny_config()), seed=1)
+    network = checkpoints.random_network(lambda: CLIP(**clip_files.tiny_config()), seed=1)
     other = clip_files.write_tiny(tmp_path)
-    checkpoints.save_tensors(other / clip_files.WEIGHTS[0], network.state_dict(), {})
+    checkpoints.save_tensors(other / open_clip_files.WEIGHTS[0], network.state_dict(), {})
     with pytest.raises(CheckpointError, match=r"was tuned in another CLIP \([0-9a-f]{16}, found [0-9a-f]{16}\); give that one as backbone"):
         loaded(**{**tuned, "backbone": str(other)})
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import open_clip
 import pytest
 import torch
 from affectkit_finecliper import clip_files
@@ -17,6 +18,7 @@ from affectkit_finecliper.shape import STREAMS, Shape
 from open_clip import CLIP, get_model_config
 from torch import Tensor, nn
 
+from affectkit import open_clip_files
 from affectkit.api import CheckpointError, ConfigError
 
 TEXTS = ["a face", "an angry face with lowered brows and a hard stare", "a face that does not smile"]
@@ -235,7 +237,7 @@ def test_a_file_with_the_keys_of_openai_loads(read: Backbone, tmp_path: Path, mo
         asked.append(name)
         return {**clip_files.tiny_config(), "quick_gelu": get_model_config(name)["quick_gelu"]}
 
-    monkeypatch.setattr(clip_files, "get_model_config", small)
+    monkeypatch.setattr(open_clip, "get_model_config", small)
     found = clip_files.load(path, "x", openai=False)
     assert asked == ["ViT-B-16-quickgelu"]
     state = found.clip.state_dict()
@@ -274,9 +276,9 @@ def test_the_wrong_activation_would_say_something_else(read: Backbone, tmp_path:
 
 def without(key: str) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
-        config = json.loads((folder / clip_files.CONFIG).read_text())
+        config = json.loads((folder / open_clip_files.CONFIG).read_text())
         del config["model_cfg"][key]
-        (folder / clip_files.CONFIG).write_text(json.dumps(config))
+        (folder / open_clip_files.CONFIG).write_text(json.dumps(config))
 
     return change
 
@@ -284,9 +286,9 @@ def without(key: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda folder: (folder / clip_files.CONFIG).unlink(), "is not a folder of open_clip: it has no open_clip_config.json"),
-        (lambda folder: (folder / clip_files.WEIGHTS[0]).unlink(), "it has no open_clip_model.safetensors"),
-        (lambda folder: (folder / clip_files.CONFIG).write_text("{"), "is damaged"),
+        (lambda folder: (folder / open_clip_files.CONFIG).unlink(), "is not a folder of open_clip: it has no open_clip_config.json"),
+        (lambda folder: (folder / open_clip_files.WEIGHTS[0]).unlink(), "it has no open_clip_model.safetensors"),
+        (lambda folder: (folder / open_clip_files.CONFIG).write_text("{"), "is damaged"),
         (without("embed_dim"), "describes no CLIP that open_clip makes"),
     ],
 )
@@ -307,7 +309,7 @@ def test_a_clip_without_a_visual_transformer(tmp_path: Path):
 def test_weights_of_another_clip_are_refused(tmp_path: Path):
     clip_files.write_tiny(tmp_path / "wide", clip_files.tiny_config(width=48))
     small = clip_files.write_tiny(tmp_path / "small")
-    (tmp_path / "wide" / clip_files.WEIGHTS[0]).replace(small / clip_files.WEIGHTS[0])
+    (tmp_path / "wide" / open_clip_files.WEIGHTS[0]).replace(small / open_clip_files.WEIGHTS[0])
     with pytest.raises(CheckpointError, match="of another shape"):
         clip_files.load(small, "x", openai=False)
 

@@ -240,8 +240,8 @@ def test_a_crop_with_little_of_a_face_has_the_map_of_the_nearest(folder: Path):
         ("kind", "is a model of kind 'vit'; expected 'segformer'"),
         ("config", "is not the folder of a model: it has no config.json"),
         ("json", "config.json is damaged"),
-        ("weights", "is damaged or of another kind than SegFormer"),
-        ("width", "does not fit SegFormer: .* tensors missing, left over or of another shape"),
+        ("weights", "is damaged or of another kind than Segformer"),
+        ("width", "does not fit Segformer.*tensors"),
     ],
 )
 def test_another_model_is_refused(change: str, said: str, folder: Path, tmp_path: Path):

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from affectkit import pretrained
 from affectkit.api import Checkpoint
 from affectkit.fingerprints import fingerprint
-from affectkit_ras import pretrained
 
 KEPT = 4096  # crops whose embedding is kept; eight megabytes
 TOGETHER = 64  # crops of one forward pass

@@ -275,8 +275,7 @@ class TextModality(Modality):
 
     def _spoken(self) -> LabelSet:
         """What the checkpoint says of its labels, without loading it."""
-        from affectkit import checkpoints
-        from affectkit_ras import pretrained
+        from affectkit import checkpoints, pretrained
 
         used = self.used_checkpoints()
         tag = HEAD if HEAD in used else self.options.encoder

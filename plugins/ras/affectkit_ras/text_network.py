@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from affectkit import pretrained
 from affectkit.api import CheckpointError
-from affectkit_ras import pretrained
 
 OUTSIDE_TEXT = (r"^vision_model\.", r"^visual_projection\.", r"^logit_scale$")  # of CLIP, whose text tower alone is read
 POOLERS = (r"(^|\.)pooler\.",)  # of BERT and RoBERTa: over the first token, and of no use to what is read here

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affectkit import checkpoints
+from affectkit import checkpoints, pretrained
 from affectkit.api import BASIC7
 from affectkit.fingerprints import fingerprint
-from affectkit_ras import pretrained
 
 if TYPE_CHECKING:
     from affectkit_ras.text_models import TextOptions

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from affectkit import pretrained
 from affectkit.api import CheckpointError
-from affectkit_ras import pretrained
 
 KIND = "qwen2_5_vl"  # what config.json calls such a model
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from affectkit import pretrained
 from affectkit.api import CheckpointError
 from affectkit.fingerprints import fingerprint
-from affectkit_ras import pretrained
 
 TINY = 32  # numbers of a frame of the random one
 HEADS = (r"^classifier\.", r"^layer_weights$", r"^masked_spec_embed$")  # of the task that a checkpoint was fine-tuned for

@@ -10,8 +10,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from affectkit_ras.clip_model import CONFIG, WEIGHTS, write_tiny
 from affectkit_ras.clip_model import Clip as ClipModel
+from affectkit_ras.clip_model import write_tiny
 from affectkit_ras.label_match import OPENAI, LabelMatch, matched, middle, shares
 from affectkit_ras.label_texts import LABELS, SETS, texts
 from open_clip.transformer import QuickGELU
@@ -20,6 +20,7 @@ from affectkit import checkpoints
 from affectkit.addresses import address
 from affectkit.api import BASIC8, COMPOUND7, CheckpointError, Clip, ConfigError
 from affectkit.config import component_options
+from affectkit.open_clip_files import CONFIG, WEIGHTS
 from affectkit.testing import ModalityContract
 
 from .conftest import MEDIA, WINDOW, predict

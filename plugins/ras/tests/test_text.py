@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from affectkit_ras import pretrained, tiny_text
+from affectkit_ras import tiny_text
 from affectkit_ras.language import TextEmotion
 from affectkit_ras.text_models import CHECKPOINTS, TextOptions
 from affectkit_ras.text_network import ENCODERS
 from affectkit_ras.transcripts import cleaned, count_words, without_stutter
 
+from affectkit import pretrained
 from affectkit.api import BASIC7, BASIC8, CheckpointError, ConfigError, Evidence, Word
 from affectkit.batching import collate
 from affectkit.fingerprints import fingerprint

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affectkit.api import CheckpointError
+from affectkit.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
@@ -60,17 +60,22 @@ def refuse(folder: Path, owner: str, model: str, missing: Sequence[str], unexpec
         raise CheckpointError(f"{owner}: {folder} does not fit {model}; {'; '.join(problems)}. Is it the checkpoint of this model?")
 
 
-def config(folder: Path, owner: str) -> Mapping[str, Any]:
-    """What ``config.json`` of a folder says.
+def config(folder: Path, owner: str, name: str = "config.json") -> Mapping[str, Any]:
+    """What a JSON file of a folder says.
+
+    Args:
+        folder: as ``save_pretrained`` writes it.
+        owner: id of the component, for messages.
+        name: of the file.
 
     Raises:
-        CheckpointError: where there is none, or it is damaged.
+        CheckpointError: where it is not there, or is damaged.
     """
-    path = folder / "config.json"
+    path = folder / name
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(f"{owner}: {folder} is not the folder of a model: it has no config.json") from None
+        raise CheckpointError(f"{owner}: {folder} is not the folder of a model: it has no {name}") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{owner}: {path} is damaged ({error}); fetch it again") from None
     if not isinstance(found, dict):
