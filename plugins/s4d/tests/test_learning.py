@@ -52,6 +52,7 @@ def learned(made: tasks.MadeClips, folder: Path, fer2013: Path, labels: tuple[st
     entry = registry.get(plan.training, "training")
     learner: Any = entry.cls(build(entry.cls.Options, plan.options))
     learner.parts(folder)
+    assert learner.labels.labels == made.labels.labels
     network = learner.network().eval()
     network.load_state_dict(load_file(written.files[0]))
     said: np.ndarray = training_rows.logits_of(learner, network, learner.part(learner.fold.test), 32).softmax(1).numpy()
