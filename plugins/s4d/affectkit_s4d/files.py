@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from zipfile import is_zipfile
 
 from affectkit.api import CheckpointError, LabelSet
 from affectkit.checkpoints import TORCH_SUFFIXES, load_strict, load_tensors, metadata
@@ -163,7 +164,7 @@ def _authors(path: Path) -> tuple[dict[str, torch.Tensor], Mapping[str, Any]]:
         raise CheckpointError(f"{path} is TorchScript, a program, which is not opened here; give the file of the authors' training")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))  # the optimiser's state stays on disk
     except pickle.UnpicklingError as error:
         reason = str(error).partition("\n")[0][:160]
         raise CheckpointError(

@@ -212,6 +212,8 @@ def test_real_clips_in_one_run(shared_data: Path, tmp_path: Path) -> None:
         *videos,
         "--recipe",
         str(tmp_path / "tiny" / "tiny.yaml"),
+        "--plugins",
+        f"mini/face_static,{ID}",
         "--offline",
         "--device",
         "cpu",
@@ -225,6 +227,8 @@ def test_real_clips_in_one_run(shared_data: Path, tmp_path: Path) -> None:
     rows = mine[mine["valid"]]
     assert set(rows["media"]) == {"debate_5s", "single_face"}
     assert np.allclose(rows[[f"p_{label}" for label in DFEW7.labels]].sum(axis=1), 1)
+    fused = affectkit.read_run(tmp_path / "run", "basic8")
+    assert {"mini/face_static", "core/mean"} <= set(fused["source"]) | set(affectkit.read_run(tmp_path / "run", "basic7")["source"])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

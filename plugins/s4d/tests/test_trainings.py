@@ -159,6 +159,24 @@ def test_the_load_balance_loss_is_applied(little: Path, registry: plugins.Regist
     assert routers["much"].abs().max() > 2 * routers["none"].abs().max()
 
 
+@pytest.mark.parametrize("name", ["face_dynamic", "pretraining"])
+def test_steps_in_bf16(little: Path, registry: plugins.Registry, name: str) -> None:
+    """As the recipes have it: about the same loss as in single precision, and gradients that are numbers."""
+    options = {"hidden": 0.5, "repeats": 2} if name == "pretraining" else {}
+    training = training_of(plan_of(little, training=f"s4d/{name}_training", options=options), registry)
+    for batch in both_kinds(training.parts(little)["train"]).values():
+        losses = []
+        for lower in (False, True):
+            torch.manual_seed(0)
+            network = training.network()
+            with torch.autocast("cpu", torch.bfloat16, enabled=lower):
+                loss = training.loss(network, batch, torch.ones(2))
+            loss.backward()
+            losses.append(loss.item())
+            assert all(torch.isfinite(value.grad).all() for value in network.parameters())
+        assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
 def test_released_behaviour_learns_from_other_frames(little: Path, registry: plugins.Registry) -> None:
     training = training_of(plan_of(little, options={"stride": 4}), registry)
     released = training_of(plan_of(little, options={"stride": 4, "released_behaviour": True}), registry)
@@ -192,6 +210,7 @@ def test_what_is_measured_is_what_the_component_says(little: Path, registry: plu
     torch.testing.assert_close(said, measured, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_to_the_same_bits(
     little: Path, registry: plugins.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
