@@ -231,6 +231,20 @@ def test_real_clips_in_one_run(shared_data: Path, tmp_path: Path) -> None:
     assert {"mini/face_static", "core/mean"} <= set(fused["source"]) | set(affectkit.read_run(tmp_path / "run", "basic7")["source"])
 
 
+@pytest.mark.slow
+def test_the_published_size_in_the_authors_layout(tmp_path: Path) -> None:
+    """Half precision keeps the file small; a window of two views, once."""
+    path = tmp_path / "checkpoint-best.pth"
+    state = {name: value.half() for name, value in random_network(S4D).state_dict().items()}
+    torch.save({"model": state, "args": argparse.Namespace(data_set="DFEW", sampling_rate=4, top_k=2)}, path)
+    component = made(path)
+    assert sum(value.numel() for value in component._net.parameters()) == 100_513_646
+    found = said(component, clip(20))
+    assert found.embeddings["motion"].shape == (1, 768)
+    torch.testing.assert_close(found.values[DFEW7].sum(1), torch.ones(1))
+    path.unlink()
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_a_gpu_agrees(weights: Path) -> None:
     """Within 1e-4 in single precision, and 0.05 in bf16."""
