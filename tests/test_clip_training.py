@@ -247,6 +247,11 @@ def test_torchvision_is_named_where_it_is_not_there(monkeypatch: pytest.MonkeyPa
         Augmentation().transform(8)
 
 
+def test_a_plugin_that_only_says_what_it_is_loads_neither() -> None:
+    code = "import sys, affectkit.api, affectkit.clip_training, affectkit.testing.clips; print({'torch', 'torchvision'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+
+
 @pytest.mark.parametrize("wrong", [{"crop": 0}, {"flip": 2}, {"hue": 0.6}, {"ratio": 0.5}, {"magnitude": 31}])
 def test_an_augmentation_that_cannot_be(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"crop must be in \(0, 1\]"):
