@@ -359,11 +359,14 @@ class Provider(Component):
             of one subject in one window. ``"window"``: one window. ``"media"``: a whole medium once, or, where it needs
             audio, consecutive pieces of its sound of bounded length.
         needs: what its clips must carry.
+        together: windows that one call sees where the recipe does not say, of a provider of windows or of faces. Nothing is asked about a window before
+            those of its group are read, so one that gains nothing from several says 1.
     """
 
     kind: ClassVar[str]
     scope: ClassVar[Scope]
     needs: Needs = Needs()
+    together: ClassVar[int] = 4
 
     @abstractmethod
     def provide(self, clips: Sequence[Clip]) -> Sequence[Evidence]:

@@ -137,6 +137,7 @@ class Engine:
         self._notify = notify
         self._progress = progress
         self._budget = Budget(IN_FLIGHT)
+        self._reading_threads = 1
         self._queue: Queue[Item | Job] = Queue()
         self._batchers: dict[str, Batcher] = {}
 
@@ -164,6 +165,8 @@ class Engine:
         """
         open_jobs: deque[Job] = deque()
         left = len(media)
+        threads = torch.get_num_threads()
+        self._reading_threads = max(1, threads // (2 * min(self.workers, max(left, 1))))  # half for all readers, half for forward passes
         readers = ThreadPoolExecutor(self.workers, thread_name_prefix="reader")
         helpers = ThreadPoolExecutor(self.workers, thread_name_prefix="preprocess")
         futures: list[Future[None]] = [readers.submit(self._read, Job(m), helpers) for m in media]  # no list of jobs: they hold results
@@ -187,6 +190,7 @@ class Engine:
                 future.cancel()
             readers.shutdown(wait=True, cancel_futures=True)
             helpers.shutdown(wait=True, cancel_futures=True)
+            torch.set_num_threads(threads)  # of a thread alone, but of those that begin later as well
 
     def timings(self) -> dict[str, Any]:
         """Seconds per stage, forward passes and halved batches so far."""
@@ -201,6 +205,7 @@ class Engine:
 
     def _read(self, job: Job, helpers: ThreadPoolExecutor) -> None:
         job.began = time.perf_counter()
+        torch.set_num_threads(self._reading_threads)
         try:
             self._read_windows(job, helpers)
         except Stopped:

@@ -15,7 +15,6 @@ from affectkit.errors import AffectKitError, ConfigError, PluginError, raise_all
 from affectkit.media import Media, Span
 
 PRE_ROLL = 0.2  # seconds; an AAC encoder puts 1024 to 2112 samples before the sound, at most 0.13 s at 16 kHz
-WINDOW_GROUP = 4  # windows that a window-scoped provider sees in one call, where the recipe does not say
 
 
 def windows(duration: float, length: float = 4.0, step: float = 2.0, min_tail: float = 1.0) -> list[Span]:
@@ -128,8 +127,8 @@ class Plan:
     @property
     def group_size(self) -> int:
         """Windows that are cut together, so that window-scoped providers see several at once."""
-        settings = (self.recipe.settings(provider.id) for kind in self.window_kinds for provider in self.providers[kind])
-        return max((setting.batch_size or WINDOW_GROUP for setting in settings), default=1)
+        asked = [provider for kind in self.window_kinds for provider in self.providers[kind]]
+        return max((self.recipe.settings(provider.id).batch_size or provider.together for provider in asked), default=1)
 
     def spans(self, media: Media) -> list[Span]:
         """The grid of a medium: windows on the multiples of the step that hold its time, in seconds of its own clock.

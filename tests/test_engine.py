@@ -10,8 +10,9 @@ from time import sleep
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from affectkit.engine import Budget, Stopped
+from affectkit.engine import Budget, Engine, Stopped
 from affectkit.testing.media import make_frames, make_video, make_wav, tone
 from tests.engine_helpers import analyse, plain, said, square, steps
 
@@ -326,3 +327,21 @@ def test_words_of_a_listening_provider_carry_the_time_of_the_medium(tmp_path):
     assert said(result, "fake/words")[:2] == [1.0, 1.0]
     assert said(result, "fake/pieces") == pytest.approx([0.3536] * 4, abs=1e-3)
     assert json.loads((result.path / "run.json").read_text())["media"]["long"]["decoded"] == ["audio"]
+
+
+def test_readers_and_forward_passes_share_the_threads_of_torch(tmp_path, monkeypatch):
+    """Half of them for the readers; afterwards, and for threads that begin later, all is as it was."""
+    video = make_video(tmp_path / "a.mp4", seconds=2, fps=5, size=(32, 48), picture=plain(60))
+    before = torch.get_num_threads()
+    monkeypatch.setattr(Engine, "_read_windows", lambda self, job, helpers: seen.append(torch.get_num_threads()))
+    seen: list[int] = []
+    try:
+        torch.set_num_threads(4)
+        analyse(video, tmp_path / "run", "fake/brightness")
+        later = Thread(target=lambda: seen.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert seen == [2, 4]
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)

@@ -100,6 +100,7 @@ class Descriptions(Provider):
     kind: ClassVar[str] = KIND
     scope: ClassVar[Scope] = "window"
     needs = Needs()
+    together = 1
     Options = Options
 
     def __init__(self, options: Any = None) -> None:
