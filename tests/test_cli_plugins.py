@@ -474,12 +474,15 @@ def with_recipe(folder: Path) -> Path:
     return folder
 
 
+NO_PLUGIN = tuple(word for name in ("core", "mini", "ras", "s4d", "ifdd", "finecliper") for word in ("-p", f"no:{name}"))
+
+
 def test_recipes_are_listed(with_recipe: Path) -> None:
     result = affectkit_("recipes", "--plugins-dir", with_recipe)
     assert (result.exit_code, line_of("ships/calm", result)) == (0, f"ships/calm {with_recipe / 'calm.yaml'}")
     told = json.loads(affectkit_("recipes", "--json", "--plugins-dir", with_recipe).stdout)
     assert told["ships/calm"] == str(with_recipe / "calm.yaml")
-    none = affectkit_("recipes", "-p", "no:mini", "-p", "no:ras", "-p", "no:core")
+    none = affectkit_("recipes", *NO_PLUGIN)
     assert (none.stdout, "No plugin that is installed ships a recipe.\n" in none.stderr) == ("", True)
 
 
@@ -497,7 +500,7 @@ def test_recipes_of_trainings_are_listed_and_shown(folder: Path) -> None:
     told = json.loads(affectkit_(*common, "--training", "--json").stdout)
     assert told["teaches/head"] == str(folder / "head.yaml")
     assert "teaches/head" not in json.loads(affectkit_(*common, "--json").stdout)
-    none = affectkit_("recipes", "--training", "-p", "no:mini", "-p", "no:ras", "-p", "no:core")
+    none = affectkit_("recipes", "--training", *NO_PLUGIN)
     assert (none.stdout, "No plugin that is installed ships a training recipe.\n" in none.stderr) == ("", True)
     shown = affectkit_(*common, "show", "teaches/head", "--training", "--set", "epochs=5")
     assert shown.exit_code == 0, shown.output
