@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,22 +10,8 @@ from hypothesis import settings
 settings.register_profile("affectkit", deadline=None)  # a shared machine pauses now and then; examples are small anyway
 settings.load_profile("affectkit")
 
-ROOT = Path(__file__).resolve().parent.parent
 
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Folder of real videos, sound, text and pictures; tests that need it are skipped where it is absent."""
-    folder = Path(os.environ.get("AFFECTKIT_TEST_DATA", ROOT.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"real inputs are not here: {folder} (set AFFECTKIT_TEST_DATA)")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def goldens(shared_data: Path) -> Path:
-    """Folder of numbers computed with the published implementations."""
-    folder = shared_data.parent / "goldens"
-    if not folder.is_dir():
-        pytest.skip(f"goldens are not here: {folder}")
-    return folder
+@pytest.fixture
+def stem(goldens: Path, request: pytest.FixtureRequest) -> Path:
+    """The golden that a test names."""
+    return goldens / "dev" / request.param

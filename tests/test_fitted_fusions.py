@@ -25,7 +25,7 @@ from affectkit.components import Sources
 from affectkit.errors import CheckpointError, ConfigError, UsageError
 from affectkit.labels import BASIC7, BASIC8
 from affectkit.options import build
-from tests.test_goldens import check, golden, stem  # noqa: F401
+from tests.test_goldens import check
 
 CPU = torch.device("cpu")
 NAMES = ("x/face", "x/audio", "x/text")
@@ -117,7 +117,7 @@ class TestWeighting:
 @pytest.mark.parametrize("stem", [f"ras_probability_fusion_{v}" for v in ("v1", "v3", "v4", "v5", "v5_clamped")], indirect=True)
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_goldens_of_the_published_versions(golden: Any, stem: Path, masked: bool, dtype: torch.dtype) -> None:  # noqa: F811
+def test_goldens_of_the_published_versions(golden: Any, stem: Path, masked: bool, dtype: torch.dtype) -> None:
     """State dictionaries with the published keys, loaded strictly."""
     meta, ref = golden.load(stem)
     probs = torch.stack([torch.from_numpy(golden.make_input(rule, meta["salt"])) for rule in meta["inputs"]], dim=1).to(dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -20,23 +19,6 @@ from affectkit.cli import cli
 from affectkit.planner import windows
 from affectkit.timeline import frame_ranges, overlap_mean
 from tests.run_folders import Film, write_run
-
-
-@pytest.fixture(scope="module")
-def golden(goldens: Path) -> ModuleType:
-    """The loader that lies beside the goldens."""
-    spec = importlib.util.spec_from_file_location("affectkit_goldens", goldens / "golden.py")
-    if spec is None or spec.loader is None:
-        pytest.skip(f"there is no loader in {goldens}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def stem(goldens: Path, request: pytest.FixtureRequest) -> Path:
-    """The golden that a test names."""
-    return goldens / "dev" / request.param
 
 
 def check(golden: ModuleType, meta: dict, ref: dict, outputs: dict[str, np.ndarray]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,6 @@ from affectkit.batching import collate
 MEDIA = Media(id="made", path=Path("made.mp4"), kind="video", duration=4.0, fps=25.0, size=(240, 320))
 CPU = torch.device("cpu")
 SIDE = 40  # pixels of made crops
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Folder of real videos and pictures; tests that need it are skipped where it is absent."""
-    folder = Path(os.environ.get("AFFECTKIT_TEST_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"real inputs are not here: {folder} (set AFFECTKIT_TEST_DATA)")
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -19,15 +18,6 @@ from affectkit.api import BASIC7, Clip, Evidence, Media, Modality, Output, Span
 MODALITIES = (FaceStatic, FaceDynamic, AudioEmotion, TextEmotion, SceneEmotion, LabelMatch)
 MEDIA = Media(id="made", path=Path("made.mp4"), kind="video", duration=4.0, fps=25.0, size=(240, 320))
 WINDOW = Span(0.0, 4.0)
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Folder of real videos, sound, text and pictures; tests that need it are skipped where it is absent."""
-    folder = Path(os.environ.get("AFFECTKIT_TEST_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"real inputs are not here: {folder} (set AFFECTKIT_TEST_DATA)")
-    return folder
 
 
 @pytest.fixture(scope="session")

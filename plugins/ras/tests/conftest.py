@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from pathlib import Path
-from types import ModuleType
 
-import pytest
 import torch
 
 from affectkit.api import Clip, Evidence, Media, Modality, Output, Span
@@ -15,24 +11,6 @@ from affectkit.batching import collate
 
 MEDIA = Media(id="made", path=Path("made.mp4"), kind="video", duration=4.0, fps=25.0, size=(240, 320))
 WINDOW = Span(0.0, 4.0)
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Folder of real videos, sound, text and pictures; tests that need it are skipped where it is absent."""
-    folder = Path(os.environ.get("AFFECTKIT_TEST_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"real inputs are not here: {folder} (set AFFECTKIT_TEST_DATA)")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def goldens(shared_data: Path) -> Path:
-    """Folder of numbers computed with the published implementations."""
-    folder = shared_data.parent / "goldens"
-    if not folder.is_dir():
-        pytest.skip(f"goldens are not here: {folder}")
-    return folder
 
 
 def predict(component: Modality, *clips: Clip) -> Output:
@@ -46,14 +24,3 @@ def predict(component: Modality, *clips: Clip) -> Output:
 def words_clip(text: str, kind: str = "transcript", valid: bool = True) -> Clip:
     """A clip with words, or with a description."""
     return Clip(MEDIA, WINDOW, inputs={kind: Evidence(kind, {"text": text, "words": ()}, valid=valid)})
-
-
-@pytest.fixture(scope="session")
-def golden(goldens: Path) -> ModuleType:
-    """The loader that lies beside the goldens."""
-    spec = importlib.util.spec_from_file_location("affectkit_goldens", goldens / "golden.py")
-    if spec is None or spec.loader is None:
-        pytest.skip(f"there is no loader in {goldens}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

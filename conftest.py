@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share."""
+"""Fixtures of all tests in this repository: the real inputs that lie beside a checkout where somebody has them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of real videos and pictures; tests that need it are skipped where it is absent."""
-    folder = Path(os.environ.get("AFFECTKIT_TEST_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
+    """Folder of real videos, sound, text and pictures; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("AFFECTKIT_TEST_DATA", Path(__file__).resolve().parents[1] / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"real inputs are not here: {folder} (set AFFECTKIT_TEST_DATA)")
     return folder
