@@ -30,7 +30,7 @@ Network = TypeVar("Network", bound="torch.nn.Module")
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
-NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts keep the tensors of a .pt file
+NESTED = ("state_dict", "model_state_dict", "model", "module")  # where training scripts keep the tensors of a .pt file
 MIB = 1 << 20
 UNITS = ("B", "kB", "MB", "GB")
 SHOWN = 5  # keys of one kind named in a message
@@ -161,16 +161,29 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
 
     Args:
         path: safetensors, or a ``.pt``, ``.pth``, ``.bin`` or ``.ckpt`` file that holds tensors, alone or under ``state_dict``,
-            ``model_state_dict`` or ``model``. Python objects in such a file are never built.
+            ``model_state_dict``, ``model`` or ``module``. Python objects in such a file are never built.
 
     Raises:
-        CheckpointError: where the file is absent, damaged, of another kind, or holds more than tensors.
+        CheckpointError: where the file is absent, damaged, of another kind, or holds objects.
+    """
+    return load_saved(path)[0]
+
+
+def load_saved(path: Path, allowed: Sequence[type] = ()) -> tuple[dict[str, torch.Tensor], Mapping[str, Any]]:
+    """All tensors of a file, and what a training script wrote beside them: its arguments, the epoch, the state of the optimiser; nothing of safetensors.
+
+    Args:
+        path: as of :func:`load_tensors`. A ``.pt`` file is mapped, so that what is not looked at stays on disk.
+        allowed: Python classes that may be built, which must do nothing when they are; for instance ``argparse.Namespace``.
+
+    Raises:
+        CheckpointError: as of :func:`load_tensors`.
     """
     if path.suffix not in SUFFIXES:
         raise CheckpointError(f"{path} is not a file of weights that can be read; expected {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise CheckpointError(f"there is no file of weights at {path}")
-    return _torch_tensors(path) if path.suffix in TORCH_SUFFIXES else _safe_tensors(path)
+    return _torch_saved(path, allowed) if path.suffix in TORCH_SUFFIXES else (_safe_tensors(path), {})
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -186,6 +199,25 @@ def metadata(path: Path) -> dict[str, str]:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from None
+
+
+def settings(path: Path) -> dict[str, Any]:
+    """What a training says in the header of the file that it wrote: labels, sizes, temperature; nothing of a file without a header.
+
+    Raises:
+        CheckpointError: where the file is absent or damaged, or its header says something else.
+    """
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        found = json.loads(metadata(path).get("settings", "{}"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise CheckpointError(
+            f"{path}: the settings in its header are no JSON object; give a file that 'affectkit train' wrote, as it wrote it"
+        )
+    return found
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -334,8 +366,9 @@ def _safe_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise _damaged(path, error) from None
 
 
-def _torch_tensors(path: Path) -> dict[str, torch.Tensor]:
+def _torch_saved(path: Path, allowed: Sequence[type]) -> tuple[dict[str, torch.Tensor], Mapping[str, Any]]:
     import pickle
+    from zipfile import is_zipfile
 
     import torch
 
@@ -347,20 +380,36 @@ def _torch_tensors(path: Path) -> dict[str, torch.Tensor]:
             f"'affectkit weights convert {path} --to {path.with_suffix('.safetensors').name}'"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(allowed)):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except pickle.UnpicklingError:
+        objects = _objects(path, allowed)
         raise CheckpointError(
-            f"{path} holds Python objects beside its tensors, or is damaged; objects are never loaded. "
+            f"{path} holds Python objects beside its tensors{f' ({_some(objects)})' if objects else ', or is damaged'}; objects are never loaded. "
             "Save its state_dict as safetensors where it was made, or fetch it again"
         ) from None
     except (EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
         raise _damaged(path, error) from None
-    for key in ("", *NESTED):
-        inner = content if not key else content.get(key) if isinstance(content, dict) else None
+    whole = content if isinstance(content, dict) else {}
+    for key in (None, *NESTED):
+        inner = whole if key is None else whole.get(key)
         if isinstance(inner, dict) and inner and all(isinstance(value, torch.Tensor) for value in inner.values()):
-            return dict(inner)
-    holds = f"keys {_some([str(key) for key in content])}" if isinstance(content, dict) else type(content).__name__
+            return dict(inner), {} if key is None else {name: value for name, value in whole.items() if name != key}
+    holds = f"keys {_some([str(key) for key in whole])}" if isinstance(content, dict) else type(content).__name__
     raise CheckpointError(f"{path} holds no tensors by name, alone or under {', '.join(NESTED)}; it holds {holds}")
+
+
+def _objects(path: Path, allowed: Sequence[type]) -> list[str]:
+    """Names of the classes in a ``.pt`` file that may not be built, where they can be told; its program is read, not run."""
+    import pickle
+
+    import torch
+
+    known = {f"{kind.__module__}.{kind.__name__}" for kind in allowed}
+    try:
+        return sorted(set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - known)
+    except (pickle.UnpicklingError, OSError, RuntimeError, ValueError):  # of an old format, or damaged
+        return []
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

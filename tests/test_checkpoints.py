@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -467,10 +468,45 @@ def test_objects_are_never_built(tmp_path, monkeypatch, tensors):
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": tensors, "x": Evil()}, tmp_path / "a.pt")
     (tmp_path / "b.pt").write_bytes(pickle.dumps(Evil()))
-    for name in ("a.pt", "b.pt"):
-        with pytest.raises(CheckpointError, match="holds Python objects beside its tensors, or is damaged; objects are never loaded"):
+    for name, what in (("a.pt", r" \(_?io\.open\)"), ("b.pt", ", or is damaged")):
+        with pytest.raises(CheckpointError, match=f"{name} holds Python objects beside its tensors{what}; objects are never loaded"):
             checkpoints.load_tensors(tmp_path / name)
     assert not (tmp_path / "owned").exists()
+
+
+def test_what_lies_beside_the_tensors(tmp_path, tensors):
+    """Classes that are allowed are built, and no others, also inside them."""
+    path = tmp_path / "a.pt"
+    torch.save({"module": tensors, "epoch": 3, "args": Namespace(rate=0.1)}, path)
+    with pytest.raises(CheckpointError, match=r"holds Python objects beside its tensors \(argparse\.Namespace\); objects are never loaded"):
+        checkpoints.load_tensors(path)
+    found, beside = checkpoints.load_saved(path, [Namespace])
+    assert same(found, tensors)
+    assert beside == {"epoch": 3, "args": Namespace(rate=0.1)}
+    with pytest.raises(CheckpointError, match="objects are never loaded"):
+        checkpoints.load_saved(path)
+    torch.save({"module": tensors, "args": Namespace(hook=Evil())}, path)
+    with pytest.raises(CheckpointError, match=r"\(_?io\.open\); objects are never loaded"):
+        checkpoints.load_saved(path, [Namespace])
+    torch.save(tensors, path)
+    checkpoints.save_tensors(tmp_path / "a.safetensors", tensors)
+    for plain in (path, tmp_path / "a.safetensors"):
+        found, beside = checkpoints.load_saved(plain)
+        assert same(found, tensors)
+        assert beside == {}
+
+
+def test_settings_in_a_header(tmp_path, tensors):
+    path = tmp_path / "a.safetensors"
+    for header, wanted in (({}, {}), ({"settings": '{"size": 3}'}, {"size": 3})):
+        checkpoints.save_tensors(path, tensors, header)
+        assert checkpoints.settings(path) == wanted
+    for text in ("{", "[1]"):
+        checkpoints.save_tensors(path, tensors, {"settings": text})
+        with pytest.raises(CheckpointError, match=r"a\.safetensors: the settings in its header are no JSON object"):
+            checkpoints.settings(path)
+    torch.save(tensors, tmp_path / "a.pt")
+    assert checkpoints.settings(tmp_path / "a.pt") == {}
 
 
 def test_damaged_files(tmp_path, tensors):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -126,7 +125,7 @@ def _shapes(path: Path) -> tuple[Shapes, Mapping[str, Any]]:
         return {name: tuple(value.shape) for name, value in checkpoints.load_tensors(path).items()}, {}
     from safetensors import safe_open
 
-    settings = json.loads(checkpoints.metadata(path).get("settings", "{}"))
+    settings = checkpoints.settings(path)
     with safe_open(path, framework="numpy") as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}, settings  # noqa: SIM118  no mapping
 

@@ -88,7 +88,7 @@ class FaceDynamic(Modality):
     def _said(self) -> tuple[LabelSet | None, float | None]:
         """Label set and rate by the file, where it is here and says so."""
         from affectkit import checkpoints
-        from affectkit_s4d.files import header, labels_of, read
+        from affectkit_s4d.files import labels_of, read
 
         if self.options.labels is not None and self.options.rate is not None:
             return None, None
@@ -99,7 +99,7 @@ class FaceDynamic(Modality):
             if path.suffix != ".safetensors":
                 stored = read(path)
                 return stored.labels, stored.rate
-            settings = header(path)
+            settings = checkpoints.settings(path)
         except CheckpointError:  # load says what is wrong with it
             return None, None
         return labels_of(settings, {}), settings.get("rate")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from zipfile import is_zipfile
 
-from affectkit.api import CheckpointError, LabelSet
-from affectkit.checkpoints import TORCH_SUFFIXES, load_strict, load_tensors, metadata
+from affectkit import checkpoints
+from affectkit.api import CheckpointError, LabelSet, UsageError
 from affectkit.labels import KNOWN
 from affectkit_s4d.views import RATE
 
@@ -23,7 +20,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["fine-tuned", "pre-trained"]
 
-NESTED = ("model", "module")  # where the authors' trainers keep the tensors
 PREFIXES = ("encoder.", "backbone.")
 OF_DECODER = ("decoder.", "encoder_to_decoder.", "mask_token")
 UNUSED = ("norm.weight", "norm.bias")  # the last norm of the pre-trained encoder; fine-tuning begins with another one
@@ -71,26 +67,15 @@ def labels_of(settings: Mapping[str, Any], arguments: Mapping[str, Any]) -> Labe
     return KNOWN[SETS[name]] if name in SETS else None
 
 
-def header(path: Path) -> Mapping[str, Any]:
-    """The settings in the header of a file that ``affectkit train`` wrote; empty of another file.
-
-    Raises:
-        CheckpointError: where it is damaged.
-    """
-    if path.suffix != ".safetensors":
-        return {}
-    found: Mapping[str, Any] = json.loads(metadata(path).get("settings", "{}"))
-    return found
-
-
 def read(path: Path) -> Stored:
     """A file of S4D with its tensors under the names of the network of fine-tuning.
 
     Raises:
         CheckpointError: where it is absent, damaged, or of another network.
     """
-    settings = header(path)
-    tensors, arguments = _authors(path) if path.suffix in TORCH_SUFFIXES else (load_tensors(path), {})
+    tensors, beside = checkpoints.load_saved(path, [argparse.Namespace])  # the authors' trainers keep their arguments in one
+    given = beside.get("args", {})
+    arguments = vars(given) if isinstance(given, argparse.Namespace) else given if isinstance(given, dict) else {}
     pretrained = any(name.startswith(OF_DECODER) for name in tensors) or not any(
         ".moe_layer." in n or n.startswith("head.") for n in tensors
     )
@@ -102,7 +87,7 @@ def read(path: Path) -> Stored:
         raise CheckpointError(
             f"{path} holds no weights of S4D: none of its {len(tensors)} tensors is patch_embed.proj.weight; it has {shown}, ..."
         )
-    return Stored(path, "pre-trained" if pretrained else "fine-tuned", found, settings, arguments)
+    return Stored(path, "pre-trained" if pretrained else "fine-tuned", found, checkpoints.settings(path), arguments)
 
 
 def fine_tuned(stored: Stored, owner: str, *, released_behaviour: bool = False) -> S4D:
@@ -123,12 +108,15 @@ def fine_tuned(stored: Stored, owner: str, *, released_behaviour: bool = False) 
             f"{owner}: {stored.path} is a pre-trained file, which says no expressions yet: it has no heads. Fine-tune it: "
             f"affectkit train s4d/face_dynamic --set options.start={stored.path} --dataset NAME --data DIR"
         )
-    known = stored.settings.get("sizes") or {
-        name: stored.arguments[name] for name in ("top_k",) if isinstance(stored.arguments.get(name), int)
-    }
-    capacity = stored.arguments.get("capacity_factor", 1.0)
-    network = S4D(Sizes.of(stored.tensors, known), released_behaviour=released_behaviour, capacity=float(capacity))
-    load_strict(network, {name: value.float() for name, value in stored.tensors.items()}, stored.path)
+    told = stored.arguments
+    known = stored.settings.get("sizes") or {name: told[name] for name in ("top_k",) if isinstance(told.get(name), int)}
+    capacity = told.get("capacity_factor")
+    try:
+        sizes = Sizes.of(stored.tensors, known)
+    except (CheckpointError, UsageError) as problem:
+        raise CheckpointError(f"{owner}: {stored.path} does not fit: {problem}") from None
+    network = S4D(sizes, released_behaviour=released_behaviour, capacity=capacity if isinstance(capacity, int | float) else 1.0)
+    checkpoints.load_strict(network, {name: value.float() for name, value in stored.tensors.items()}, stored.path)
     return network.eval().requires_grad_(False)
 
 
@@ -143,45 +131,10 @@ def begin(network: S4D, stored: Stored) -> None:
     fresh = [name for name in mine if name.startswith("head.")]
     if stored.kind == "pre-trained":
         fresh += [name for name in mine if name.startswith("fc_norm.") or ".moe_layer." in name]
-    load_strict(network, {**{name: mine[name] for name in fresh}, **given}, stored.path)
+    checkpoints.load_strict(network, {**{name: mine[name] for name in fresh}, **given}, stored.path)
 
 
 def _own(name: str) -> str:
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
     return name
-
-
-def _authors(path: Path) -> tuple[dict[str, torch.Tensor], Mapping[str, Any]]:
-    """Tensors and arguments of a file of the authors' trainers. Of Python's objects only an ``argparse.Namespace`` is made, which does nothing."""
-    import torch
-
-    from affectkit.torchscript import is_torchscript
-
-    if not path.is_file():
-        raise CheckpointError(f"there is no file of weights at {path}")
-    if is_torchscript(path):
-        raise CheckpointError(f"{path} is TorchScript, a program, which is not opened here; give the file of the authors' training")
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))  # the optimiser's state stays on disk
-    except pickle.UnpicklingError as error:
-        reason = str(error).partition("\n")[0][:160]
-        raise CheckpointError(
-            f"{path} holds Python objects other than tensors and an argparse.Namespace, or is damaged ({reason}); such objects are never loaded. "
-            "Save its tensors alone where it was made, or fetch it again"
-        ) from None
-    except (EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{path} is damaged or no file of weights ({str(error).partition(chr(10))[0][:160]}); fetch it again"
-        ) from None
-    given = content.get("args") if isinstance(content, dict) else None
-    arguments = vars(given) if isinstance(given, argparse.Namespace) else given if isinstance(given, dict) else {}
-    for inner in (content.get(key) if isinstance(content, dict) else None for key in NESTED):
-        if isinstance(inner, dict) and inner:
-            content = inner
-            break
-    if not isinstance(content, dict) or not content or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        holds = ", ".join(map(str, list(content)[:5])) if isinstance(content, dict) else type(content).__name__
-        raise CheckpointError(f"{path} holds no tensors by name, alone or under {' or '.join(NESTED)}; it holds {holds}")
-    return dict(content), arguments

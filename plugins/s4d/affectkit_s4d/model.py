@@ -90,6 +90,7 @@ class Sizes:
         """
         try:
             patch = tensors["patch_embed.proj.weight"]
+            hidden = tensors["blocks.0.mlp.fc1.weight"].shape[0]
             blocks = {int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")}
             with_experts = sorted({int(name.split(".")[1]) for name in tensors if ".moe_layer." in name})
             found = {
@@ -97,7 +98,7 @@ class Sizes:
                 "width": patch.shape[0],
                 "depth": max(blocks) + 1,
                 "heads": max(1, patch.shape[0] // 64),  # ViT-B: 768 of 64 each
-                "hidden": tensors["blocks.0.mlp.fc1.weight"].shape[0],
+                "hidden": hidden,
                 "first": with_experts[0] if with_experts else max(blocks) + 1,
                 "experts": 0,
             }
@@ -106,10 +107,10 @@ class Sizes:
                 found["experts"] = tensors[f"{layer}.router.topkroute_linear.weight"].shape[0]
                 found["adapter"] = tensors[f"{layer}.experts.0.fc1.weight"].shape[0]
             found |= {name: tensors[f"head.{name}.weight"].shape[0] for name in HEADS if f"head.{name}.weight" in tensors}
-        except (KeyError, ValueError, IndexError) as error:
-            raise CheckpointError(
-                f"these are no weights of S4D: {error} is not among their {len(tensors)} names or not as expected"
-            ) from None
+        except KeyError as error:
+            raise CheckpointError(f"these are no weights of S4D: {error} is not among their {len(tensors)} names") from None
+        except (ValueError, IndexError) as error:
+            raise CheckpointError(f"these are no weights of S4D: their names or shapes are others ({error})") from None
         fixed = {name: value for name, value in (known or {}).items() if name in ("side", "frames", "heads", "top_k")}
         return cls(**{**found, **fixed})
 

@@ -46,10 +46,13 @@ def pretrained(key: str | None, prefix: bool = True) -> dict[str, Any]:
 
 
 class Harmful:
-    """Something that a pickle would run."""
+    """Something that a pickle would run: it makes a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (open, ("/tmp/affectkit_s4d_was_here", "w"))
+        return (open, (str(self.mark), "w"))
 
 
 def test_a_file_of_the_authors_loads_strictly(tmp_path: Path) -> None:
@@ -153,14 +156,29 @@ def test_weights_of_the_embedded_network_are_refused(tmp_path: Path) -> None:
 
 
 def test_python_objects_other_than_arguments_are_never_made(tmp_path: Path) -> None:
-    path = tmp_path / "bad.pth"
+    path, mark = tmp_path / "bad.pth", tmp_path / "was_here"
     network = S4D(LARGER)
-    for harmful in (authors(path, network, args=Harmful()), authors(path, network, args=argparse.Namespace(hook=Harmful()))):
-        with pytest.raises(CheckpointError, match=r"Python objects other than tensors and an argparse\.Namespace"):
-            files.read(harmful)
-    assert not Path("/tmp/affectkit_s4d_was_here").exists()
+    for args in (Harmful(mark), argparse.Namespace(hook=Harmful(mark))):
+        with pytest.raises(CheckpointError, match=r"holds Python objects beside its tensors \(_?io\.open\); objects are never loaded"):
+            files.read(authors(path, network, args=args))
+    assert not mark.exists()
     with pytest.raises(CheckpointError, match="objects are never loaded"):
         load_tensors(authors(path, network))  # elsewhere a Namespace is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"top_k": 5}, r"s4d/face_dynamic: .*bad\.pth does not fit: top_k must be from 1 to the 4 experts, found 5"), ({}, None)],
+)
+def test_arguments_that_do_not_fit(tmp_path: Path, arguments: dict[str, int], message: str | None) -> None:
+    """Where they say no capacity, or that there is none, it is the published one."""
+    given = argparse.Namespace(capacity_factor=None, **arguments)
+    stored = files.read(authors(tmp_path / "bad.pth", S4D(LARGER), args=given))
+    if message is None:
+        assert files.fine_tuned(stored, "s4d/face_dynamic", released_behaviour=True).blocks[1].moe_layer.capacity == 1.0
+    else:
+        with pytest.raises(CheckpointError, match=message):
+            files.fine_tuned(stored, "s4d/face_dynamic")
 
 
 @pytest.mark.parametrize(

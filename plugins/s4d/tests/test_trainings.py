@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from affectkit_s4d import files
 from affectkit_s4d.face_dynamic import FaceDynamic
 from affectkit_s4d.model import S4D
 from affectkit_s4d.trainings.fine_tuning import FineTuning
@@ -25,10 +24,9 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 import affectkit
-from affectkit import plugins, training_rows
+from affectkit import checkpoints, plugins, training_rows
 from affectkit.api import CheckpointError, Clip, ConfigError, Evidence, Media, Span, Training, Turn, UsageError
 from affectkit.batching import collate
-from affectkit.checkpoints import save_torch
 from affectkit.cli import cli
 from affectkit.clip_training import FRAMES, PICTURE
 from affectkit.labels import BASIC7, MAFW11
@@ -267,7 +265,7 @@ def test_from_pre_training_to_a_run_by_commands(fer2013: Path, shared_data: Path
     call("train s4d/face_dynamic --dataset mafw --fold 1", "--data", data, "--out", tmp_path, *quick, *start)
     first, second = load_file(tmp_path / "pretraining.safetensors"), load_file(tmp_path / "face_dynamic.safetensors")
     assert (first["encoder.blocks.2.attn.qkv.weight"].float() - second["blocks.2.attn.qkv.weight"].float()).abs().max() < 1e-2
-    settings = files.header(tmp_path / "face_dynamic.safetensors")
+    settings = checkpoints.settings(tmp_path / "face_dynamic.safetensors")
     assert (settings["labels"], settings["rate"], settings["sizes"]["frames"]) == (list(MAFW11.labels), 25 / 4, 4)
     weights = ["--set", f"components.s4d/face_dynamic.checkpoint={tmp_path / 'face_dynamic.safetensors'}"]
     video = shared_data / "video" / "single_face.mp4"
@@ -296,12 +294,12 @@ def test_options_that_make_no_network(
 def test_a_start_of_another_network_is_refused(
     little: Path, registry: plugins.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_torch(tmp_path / "other.pt", {"model": {"conv.weight": torch.zeros(3)}})
+    checkpoints.save_torch(tmp_path / "other.pt", {"model": {"conv.weight": torch.zeros(3)}})
     with pytest.raises(CheckpointError, match="no weights of S4D"):
         training_of(plan_of(little, options={"start": str(tmp_path / "other.pt")}), registry).network()
     training = training_of(plan_of(little), registry)
     wider = S4D(training.sizes()).state_dict()
-    save_torch(
+    checkpoints.save_torch(
         tmp_path / "wide.pt", {"model": {name: torch.zeros(*value.shape[:-1], 2 * value.shape[-1]) for name, value in wider.items()}}
     )
     with pytest.raises(CheckpointError, match=r"does not fit S4D .* of another shape"):
