@@ -138,7 +138,7 @@ def assemble(recipe: Recipe, registry: Registry, *, commercial: bool = False) ->
     needs = [
         made.needs for made in make.made.values() if isinstance(made, Modality)
     ]  # also of those without weights: all that is missing is told
-    providers, unavailable = _providers(make, needs, problems)
+    providers, unavailable, left_out = _providers(make, needs, problems)
     fusion = head = None
     if recipe.fusion is not None:
         with collecting(problems, recipe.fusion):
@@ -153,7 +153,8 @@ def assemble(recipe: Recipe, registry: Registry, *, commercial: bool = False) ->
     plan = None
     with collecting(problems, recipe.name):
         plan = Plan(recipe, modalities, providers, unavailable)
-    raise_all(problems)
+    gets = any(isinstance(problem, CheckpointError) for problem in problems)
+    raise_all(problems, left_out if gets else ())  # whoever has to get weights is told of those as well that a run goes on without
     if plan is None:
         raise ConfigError(f"the recipe {recipe.name!r} cannot be planned")
     return Assembly(recipe, plan, fusion, head, make.record)
@@ -171,7 +172,7 @@ def plan_for(recipe: Recipe, registry: Registry, modalities: Mapping[str, Modali
         AffectKitError: the problem, or :class:`Problems` for several.
     """
     problems: list[AffectKitError] = []
-    providers, unavailable = _providers(_Maker(recipe, registry, None), [made.needs for made in modalities.values()], problems)
+    providers, unavailable, _ = _providers(_Maker(recipe, registry, None), [made.needs for made in modalities.values()], problems)
     raise_all(problems)
     return Plan(recipe, modalities, providers, unavailable)
 
@@ -229,11 +230,13 @@ class _Maker:
         absent = [package for package in component.requires if find_spec(package) is None]
         if absent:
             raise PluginError(f"{name} needs the package {', '.join(absent)}, which is not installed: pip install 'affectkit[all]'")
+        missing: list[AffectKitError] = []
+        with collecting(missing, name):
+            component.check_given()
         used = component.used_checkpoints()
         if not optional:
             self._judge(component, kind, used)
         weights = []
-        missing: list[AffectKitError] = []
         for tag, checkpoint in used.items():
             option = next((field for field in ("checkpoint", tag) if hasattr(component.options, field)), None)
             several = tag if len(component.checkpoints) > 1 else ""
@@ -262,11 +265,12 @@ class _Maker:
 
 def _providers(
     make: _Maker, needs: Sequence[Needs], problems: list[AffectKitError]
-) -> tuple[dict[str, list[Provider]], dict[str, list[str]]]:
-    """Providers of every kind of input that is needed, directly or by another provider, and why alternatives were left out."""
+) -> tuple[dict[str, list[Provider]], dict[str, list[str]], list[str]]:
+    """Providers of every kind of input that is needed, directly or by another provider; by kind what is unavailable; and alternatives that were left out."""
     recipe, registry = make.recipe, make.registry
     made: dict[str, list[Provider]] = {}
     unavailable: dict[str, list[str]] = {}
+    left_out: list[str] = []
     wanted = [item.kind for each in needs for item in each.inputs]
     while wanted:
         kind = wanted.pop(0)
@@ -281,6 +285,8 @@ def _providers(
             except (CheckpointError, PluginError) as error:
                 if chosen or not any(entry.id == name for entry in registry.entries("provider")):
                     problems.append(error)
+                else:
+                    left_out.append(f"Not here either, an alternative for {kind} without which a run goes on: {error}")
                 unavailable.setdefault(kind, []).append(f"{name} is not ready: {str(error).removeprefix(name + ': ')}")
             except AffectKitError as error:
                 problems.append(error)
@@ -292,7 +298,7 @@ def _providers(
                     continue
                 made[kind].append(provider)
                 wanted += [item.kind for item in provider.needs.inputs]
-    return {kind: found for kind, found in made.items() if found}, unavailable
+    return {kind: found for kind, found in made.items() if found}, unavailable, left_out
 
 
 def _only_provider(registry: Registry, kind: str) -> tuple[str, ...]:

@@ -318,6 +318,13 @@ class Component(ABC):
         tag, checkpoint = next(iter(used.items()))
         return checkpoints.resolve(checkpoint, owner=self.id, tag=tag if len(self.checkpoints) > 1 else "", option=option)
 
+    def check_given(self) -> None:
+        """Refuses options that name too little, such as no file where weights are everybody's own. Asked before weights are looked for, so that a run tells at once all that it lacks.
+
+        Raises:
+            ConfigError: saying what to name, and how it is made.
+        """
+
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Loads weights onto ``device``; called once, before the first batch. ``dtype`` is the precision of forward passes."""
 

@@ -55,19 +55,20 @@ class Problems(AffectKitError):
 
     Attributes:
         problems: the errors, in the order in which they were found.
+        remarks: what else whoever mends them wants to know.
     """
 
-    def __init__(self, problems: Sequence[AffectKitError]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(f"{i}. {problem}" for i, problem in enumerate(self.problems, 1)))
+    def __init__(self, problems: Sequence[AffectKitError], remarks: Sequence[str] = ()) -> None:
+        self.problems, self.remarks = tuple(problems), tuple(remarks)
+        super().__init__("\n".join([*(f"{i}. {problem}" for i, problem in enumerate(self.problems, 1)), *self.remarks]))
 
 
-def raise_all(problems: Sequence[AffectKitError]) -> None:
-    """Raises nothing, the one error, or :class:`Problems` for several."""
-    if len(problems) == 1:
+def raise_all(problems: Sequence[AffectKitError], remarks: Sequence[str] = ()) -> None:
+    """Raises nothing, the one error, or :class:`Problems` for several, or for one with remarks."""
+    if len(problems) == 1 and not remarks:
         raise problems[0]
     if problems:
-        raise Problems(problems)
+        raise Problems(problems, remarks)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

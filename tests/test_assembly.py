@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from affectkit.assembly import assemble
-from affectkit.errors import ConfigError, PluginError
+from affectkit.errors import CheckpointError, ConfigError, PluginError, Problems
 from affectkit.planner import Plan
 from tests.engine_helpers import recipe, registry
 
@@ -46,6 +46,28 @@ def test_alternatives_that_are_not_ready_are_left_out_and_say_why():
     assert ready[-1] == "odd/cues"
     if "core/whisper" not in ready:
         assert made.plan.unavailable["transcript"][0].startswith("core/whisper is not ready: ")
+
+
+def test_a_recipe_that_lacks_weights_is_told_of_all_at_once(monkeypatch):
+    monkeypatch.setattr("affectkit.checkpoints.resolve", absent)
+    providers = {"transcript": ["core/whisper", "odd/cues"]}
+    with pytest.raises(Problems) as raised:
+        assemble(recipe("fake/words", "odd/heavy", fusion="core/mhpf", providers=providers), registry())
+    assert [str(problem).partition(":")[0] for problem in raised.value.problems] == ["odd/heavy", "core/mhpf is not fitted"]
+    (remark,) = raised.value.remarks
+    assert remark.startswith("Not here either, an alternative for transcript without which a run goes on: core/whisper: ")
+    assert str(raised.value).splitlines()[-1] == remark
+
+
+def test_what_a_run_goes_on_without_is_no_problem_beside_others(monkeypatch):
+    monkeypatch.setattr("affectkit.checkpoints.resolve", absent)
+    with pytest.raises(ConfigError, match=r"core/mhpf is not fitted: .*affectkit train fusion") as raised:
+        assemble(recipe("fake/words", fusion="core/mhpf", providers={"transcript": ["core/whisper", "odd/cues"]}), registry())
+    assert "core/whisper" not in str(raised.value)
+
+
+def absent(checkpoint, *, owner, **_):
+    raise CheckpointError(f"{owner}: the weights are not here")
 
 
 def test_alternatives_of_different_scope_are_refused():

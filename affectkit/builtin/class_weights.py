@@ -92,6 +92,11 @@ class DirichletFusion(FittedFusion):
         """The file of weights; none for a table of AVCER."""
         return {} if self.options.table is not None else super().used_checkpoints()
 
+    def check_given(self) -> None:
+        """Refuses a recipe that names neither weights nor a table of AVCER."""
+        if self.options.table is None:
+            super().check_given()
+
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Loads the fitted weights, or takes the table; errors as of every fitted fusion."""
         if self.options.table is None:

@@ -62,17 +62,21 @@ class EmbeddingHead(Head):
         if self._settings is None:
             from affectkit import checkpoints
 
-            if not self.options.checkpoint:
-                raise ConfigError(
-                    "core/embedding_head has no weights: the recipe names no file of them; make one with affectkit train "
-                    "and give components.core/embedding_head.checkpoint"
-                )
+            self.check_given()
             path = self.weights()
             found = json.loads(checkpoints.metadata(path).get("settings", "{}"))
             if not {"labels", "label_set", "kind", "embedding", "size", "hidden"} <= set(found):
                 raise CheckpointError(f"{path} is not a head on embeddings; give a file that the training core/embedding_training wrote")
             self._settings = found
         return self._settings
+
+    def check_given(self) -> None:
+        """Refuses a recipe that names no weights."""
+        if not self.options.checkpoint:
+            raise ConfigError(
+                "core/embedding_head has no weights: the recipe names no file of them; make one with affectkit train "
+                "and give components.core/embedding_head.checkpoint"
+            )
 
     @property
     def labels(self) -> LabelSet:  # type: ignore[override]

@@ -62,6 +62,15 @@ class FittedFusion(Fusion):
         """The file of weights, with the licence and source that its own record names."""
         return described(super().used_checkpoints())
 
+    def check_given(self) -> None:
+        """Refuses a recipe that names no weights."""
+        name = self._name
+        if not self.options.checkpoint:
+            raise ConfigError(
+                f"{name} is not fitted: the recipe names no weights for it; make some with 'affectkit train fusion' and give components.{name}.checkpoint "
+                f"(for instance {self.example}), or take --fusion core/mean, which needs none"
+            )
+
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Loads the fitted weights; they stay in single precision.
 
@@ -69,12 +78,7 @@ class FittedFusion(Fusion):
             ConfigError: where the recipe names none.
             CheckpointError: where the file is absent, damaged, or for other labels.
         """
-        name = self._name
-        if not self.options.checkpoint:
-            raise ConfigError(
-                f"{name} is not fitted: the recipe names no weights for it; give components.{name}.checkpoint "
-                f"(for instance {self.example}), or take --fusion core/mean, which needs none"
-            )
+        self.check_given()
         fitted = self.read(self.weights())
         self._model = fitted.model.to(device).eval()
         self._sharpening = fitted.sharpening

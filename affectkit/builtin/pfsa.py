@@ -72,6 +72,14 @@ class PFSA(Head):
         """The file of prototypes, with the licence and source that its own record names."""
         return described(super().used_checkpoints())
 
+    def check_given(self) -> None:
+        """Refuses a recipe that names no prototypes."""
+        if not self.options.checkpoint:
+            raise ConfigError(
+                "core/pfsa has no prototypes: the recipe names no file of them; give components.core/pfsa.checkpoint "
+                "(for instance package:affectkit_mini/weights/pfsa.safetensors), or take --head core/ppa, which needs none"
+            )
+
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Loads the prototypes; they stay in single precision.
 
@@ -79,11 +87,7 @@ class PFSA(Head):
             ConfigError: where the recipe names none.
             CheckpointError: where the file is absent or damaged.
         """
-        if not self.options.checkpoint:
-            raise ConfigError(
-                "core/pfsa has no prototypes: the recipe names no file of them; give components.core/pfsa.checkpoint "
-                "(for instance package:affectkit_mini/weights/pfsa.safetensors), or take --head core/ppa, which needs none"
-            )
+        self.check_given()
         found = load_pfsa(self.weights())
         self._prototypes = found.prototypes.to(device)
         self.embedding_from = found.embedding

@@ -100,7 +100,8 @@ class Program(click.Group):
 def _show(error: Exception, debug: bool) -> int:
     """Says what went wrong on standard error, in a sentence, and gives the exit status."""
     if isinstance(error, AffectKitError):
-        count = f"{len(error.problems)} problems:\n" if isinstance(error, Problems) else ""
+        many = len(error.problems) if isinstance(error, Problems) else 0
+        count = f"{many} problem{'s' if many > 1 else ''}:\n" if many else ""
         click.echo(f"Error: {count}{error}", err=True)
         return 1 if isinstance(error, MediaError | StoreError) else 2
     place = extract_tb(error.__traceback__)[-1]

@@ -58,6 +58,14 @@ class FeatureFusion(Fusion):
         self._inputs: Mapping[str, str] = {}
         self._temperature = 1.0
 
+    def check_given(self) -> None:
+        """Refuses a recipe that names no weights."""
+        if not self.options.checkpoint:
+            raise ConfigError(
+                f"{self.id} is not fitted, and nobody publishes its weights: make them with 'affectkit train ras/feature_fusion', and give "
+                "components.ras/feature_fusion.checkpoint; or take --fusion core/mean, which needs none"
+            )
+
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Loads the fitted network; it stays in single precision.
 
@@ -68,11 +76,7 @@ class FeatureFusion(Fusion):
         from affectkit import checkpoints
         from affectkit_ras.feature_network import network_of
 
-        if not self.options.checkpoint:
-            raise ConfigError(
-                f"{self.id} is not fitted, and nobody publishes its weights: make them with 'affectkit train ras/feature_fusion', and give "
-                "components.ras/feature_fusion.checkpoint; or take --fusion core/mean, which needs none"
-            )
+        self.check_given()
         path = self.weights()
         tensors, settings = read_head(path, self.id)
         _, network = network_of(tensors, settings)

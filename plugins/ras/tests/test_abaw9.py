@@ -186,7 +186,12 @@ def test_offline_says_all_that_is_missing(media: Mapping[str, Path], tmp_path: P
     problems = " ".join(done.output.split())
     for source in (*MODALITIES, "ras/faces", "ras/speech"):
         assert f"{source}: the weights" in problems, source
-    for command in ("affectkit train ras/face_dynamic", "affectkit train ras/audio", "affectkit weights fetch ras/scene"):
+    assert "core/mhpf is not fitted" in problems
+    for kind, source in {"transcript": "ras/whisper", "description": "ras/describe"}.items():
+        assert f"Not here either, an alternative for {kind} without which a run goes on: {source}: the weights" in problems
+    trainings = ("affectkit train ras/face_dynamic", "affectkit train ras/audio", "affectkit train fusion")
+    fetches = ("affectkit weights fetch ras/scene", "affectkit weights fetch ras/speech", "affectkit weights fetch ras/describe")
+    for command in (*trainings, *fetches):
         assert command in problems
     assert not (tmp_path / "out").exists()
     assert "Traceback" not in done.output
