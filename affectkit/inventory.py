@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
 from affectkit import checkpoints
@@ -138,6 +138,25 @@ def records(entry: Entry, recipes: Mapping[str, Recipe] | None = None) -> list[R
             continue
         told += [Record(entry.id, name, named["given"], not known)] if "given" in named else []
     return told
+
+
+def trained_option(entry: Entry) -> str | None:
+    """The option of a component that takes the file that ``affectkit train`` writes for it; ``None`` where it has none.
+
+    That is ``checkpoint`` or, of a component that uses several files at once, the one whose record says that it is made so.
+
+    Args:
+        entry: the component.
+    """
+    options = [item.name for item in fields(entry.cls.Options)]
+    if "checkpoint" in options:
+        return "checkpoint"
+    try:
+        used = entry.cls().used_checkpoints()
+    except (AffectKitError, TypeError):  # it has options without defaults
+        used = entry.cls.checkpoints
+    made = f"{checkpoints.MADE}{entry.id} "
+    return next((tag for tag, found in used.items() if tag in options and made in f"{found.source} "), None)
 
 
 def installed_recipes(registry: Registry) -> dict[str, Recipe]:

@@ -263,7 +263,7 @@ def test_c_expr_db_without_parts_is_all_tested_on(tmp_path: Path) -> None:
 
 
 def test_annotations_of_abaw_that_are_absent_or_there_twice(tmp_path: Path) -> None:
-    assert "has no annotations of abaw-expr: looked there, and one folder further down, for EXPR_*" in message("abaw-expr", tmp_path)
+    assert "has no annotations in basic8: looked there, and one folder further down, for EXPR_*" in message("abaw-expr", tmp_path)
     for year in ("EXPR_5", "EXPR_6"):
         videos(tmp_path / year / "Train_Set", EXPR, one="0")
     assert "has several sets of annotations" in message("abaw-expr", tmp_path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,14 @@ def evaluate(*words: object) -> dict[str, Any]:
     found = call("evaluate", *words, "--json", "--device", "cpu", "--bootstrap", 50)
     assert found.exit_code == 0, found.output
     return json.loads(found.stdout)
+
+
+def killed(*words: object) -> int:
+    """The exit status of the program in a process of its own."""
+    start = "import sys; from affectkit.cli import main; sys.argv[0] = 'affectkit'; main()"
+    return subprocess.run(
+        [sys.executable, "-c", start, "--plugins-dir", str(PLUGIN), *map(str, words)], capture_output=True, check=False
+    ).returncode
 
 
 def refused(*words: object, status: int = 2) -> str:
@@ -338,6 +348,91 @@ def test_clips_that_show_too_little_are_told(data: Path) -> None:
     assert note.startswith("28 clips do not show grey/window enough and are left out (--unanswered wrong counts them as wrong): 00001, ")
 
 
+# what was stopped goes on
+
+
+def without_work(found: dict[str, Any]) -> dict[str, Any]:
+    """Figures without what tells how much was done for them."""
+    folds = {
+        name: {key: value for key, value in fold.items() if key not in ("seconds", "answered_before")}
+        for name, fold in found["folds"].items()
+    }
+    return found | {"folds": folds}
+
+
+def test_a_scoring_that_was_stopped_does_nothing_twice_and_finds_the_same(data: Path, clips: Clips, weights: Path, tmp_path: Path) -> None:
+    out, diary, stop = tmp_path / "out", tmp_path / "one.txt", tmp_path / "one.stop"
+    words = ("grey/counted", "--dataset", "dfew", "--data", data, "--folds", "1-3", "--weights", weights, "--batch-size", 4)
+    mine = ("--out", out, "--option", f"diary={diary}")
+    stop.write_text("3 SIGINT")
+    assert refused("evaluate", *words, *mine, status=130).splitlines()[-1] == (
+        f"Stopped by Ctrl-C: 8 of {len(clips)} clips are answered and kept in {out}; the same command goes on from there."
+    )
+    assert evaluate(out, "--labels", out / "labels.csv")["sets"]["basic7"]["sources"]["grey/counted"]["answered"] == 8
+    stop.write_text("8 SIGKILL")  # the first pass after the stop sees the third batch again; the eighth is in the second fold
+    assert killed("evaluate", *words, *mine) == -9
+    kept = len(list((out / "media").glob("*.json")))
+    assert kept > 14
+    stop.unlink()
+    found = evaluate(*words, *mine)
+    passes = [int(line) for line in diary.read_text().split()]
+    assert sum(passes) - passes[2] - passes[7] == len(clips)
+    assert sum(fold["answered_before"] for fold in found["folds"].values()) == kept
+    whole = evaluate(*words, "--option", f"diary={tmp_path / 'other.txt'}")
+    assert without_work(found) == without_work(whole)
+    again = evaluate(*words, *mine)
+    assert without_work(again) == without_work(whole)
+    assert len(diary.read_text().split()) == len(passes)
+
+
+def test_a_scoring_without_a_folder_says_how_it_could_have_gone_on(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "d.stop").write_text("1 SIGINT")
+    words = ("evaluate", "grey/counted", "--dataset", "dfew", "--data", data, "--folds", 1, "--option", f"diary={tmp_path / 'd.txt'}")
+    assert refused(*words, status=130).splitlines()[-1] == (
+        "Stopped by Ctrl-C. Nothing is kept without --out DIR; with it, the same command goes on where it was stopped."
+    )
+
+
+def test_a_folder_with_other_answers_is_refused_or_begun_anew(data: Path, weights: Path, tmp_path: Path) -> None:
+    words = ("grey/window", "--dataset", "dfew", "--data", data, "--folds", "1-2", "--weights", weights, "--out", tmp_path / "out")
+    evaluate(*words)
+    assert "(different: dataset.folds.1.options.least, dataset.folds.2.options.least)" in refused("evaluate", *words, "--option", "least=2")
+    assert "different: precision" in refused("evaluate", *words, "--precision", "bf16", "--device", "cpu")
+    Path(str(weights).replace("{fold}", "2")).write_text("3")
+    told = refused("evaluate", *words)
+    assert f"{tmp_path / 'out'} holds a run of another recipe (different: dataset.folds.2.weights); give another folder with --out" in told
+    anew = evaluate(*words, "--no-resume")
+    assert anew["folds"]["1"]["answered_before"] == 0
+    assert figures(anew["folds"]["2"]) == figures(evaluate(*words[:-2])["folds"]["2"])
+
+
+def test_clips_that_changed_are_asked_about_again(holes: Path, tmp_path: Path) -> None:
+    words = ("grey/window", "--dataset", "dfew", "--data", holes, "--folds", 1, "--unanswered", "wrong", "--out", tmp_path / "out")
+    first, second = evaluate(*words), evaluate(*words)
+    assert second["folds"]["1"]["answered_before"] == 7
+    assert without_work(second) == without_work(first)
+    folder(holes / "Clip/clip_224x224/00001", [shown("happiness")])
+    (holes / "Clip/clip_224x224/00002/1.png").write_bytes(picture(shown("sadness")))
+    third = evaluate(*words)
+    assert third["folds"]["1"]["answered_before"] == 5
+    assert figures(third["pooled"]) == pytest.approx((6 / 7, 6 / 7))  # of 00002 two pictures are still damaged
+
+
+def test_a_clip_of_two_test_lists_has_no_place_in_one_folder(data: Path, tmp_path: Path) -> None:
+    import shutil
+
+    mine = tmp_path / "data"
+    shutil.copytree(data, mine)
+    lists = mine / "EmoLabel_DataSplit"
+    (lists / "test(single-labeled)/set_2.csv").write_text((lists / "test(single-labeled)/set_1.csv").read_text())
+    (lists / "train(single-labeled)/set_2.csv").write_text((lists / "train(single-labeled)/set_1.csv").read_text())
+    words = ("grey/window", "--dataset", "dfew", "--data", mine, "--folds", "1-2")
+    assert any("14 items are tested on in fold 1 and in fold 2" in note for note in evaluate(*words)["notes"])
+    told = refused("evaluate", *words, "--out", tmp_path / "out")
+    assert "a run folder has one answer for each clip: give each fold its own with --folds and --out" in told
+    assert not (tmp_path / "out").exists()
+
+
 # looking a data set over
 
 
@@ -364,9 +459,9 @@ def test_a_component_must_fit(data: Path) -> None:
     units = refused("evaluate", "grey/units", *words)
     assert "grey/units cannot be scored on dfew: au12 is multilabel, dfew7 is categorical" in units
     assert "fold 1: " not in units
-    assert "has no option checkpoint or head or tuned for --weights; its options are size" in refused(
-        "evaluate", "grey/fixed", *words, "--weights", "x.txt"
-    )
+    fixed = refused("evaluate", "grey/fixed", *words, "--weights", "x.txt")
+    assert "grey/fixed does not say which of its options takes the file that a training writes, so --weights cannot be used" in fixed
+    assert "give it with --option NAME=PATTERN. Its options are size" in fixed
     assert "Did you mean grey/window?" in refused("evaluate", "grey/windw", *words)
     assert "nope: unknown key" in refused("evaluate", "grey/window", *words, "--option", "nope=1")
     assert "grey/broken: preprocess raised ValueError for 00001: no such thing" in refused("evaluate", "grey/broken", *words)
@@ -404,7 +499,8 @@ def test_options_of_the_one_use_are_refused_in_the_other(data: Path, tmp_path: P
     (tmp_path / "old").mkdir()
     (tmp_path / "old/x").touch()
     out = ("evaluate", "grey/window", "--dataset", "dfew", "--data", data, "--folds", 1, "--out", tmp_path / "old")
-    assert "is not empty; give a new or empty folder with --out" in refused(*out)
+    assert "is not empty and holds no run of affectkit; give an empty or new folder with --out" in refused(*out)
+    assert "--no-resume belongs to a data set" in refused("evaluate", "run", "--labels", "x", "--no-resume")
     (tmp_path / "clips.csv").write_text("file,label,split\nclip,angry,train\n")
     assert "csv, fold 1 has no test items" in refused("evaluate", "grey/window", "--dataset", "csv", "--data", tmp_path)
 

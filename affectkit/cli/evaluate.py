@@ -87,7 +87,7 @@ def _check_words(run: str | None, path: Path | None, source: str | None, given: 
     """Refuses options of the one use of the command in the other."""
     if given["dataset"] is None:
         strange = [f"--{name}" for name in ("data", "folds", "clips", "fps", "weights", "recipe", "out") if given[name] is not None]
-        strange += ["--option"] * bool(given["options"])
+        strange += ["--option"] * bool(given["options"]) + ["--no-resume"] * (not given["resume"])
         if strange:
             raise UsageError(f"{', '.join(strange)} belongs to a data set; name it with --dataset")
     elif path is not None or source is not None:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 SHOWN = ("uar", "war", "macro_f1")
 PLACE = "{fold}"  # what stands for the name of the fold in --weights and --option
-WEIGHTS = ("checkpoint", "head", "tuned")  # options that take the file that a training writes, the first that a component has
 
 
 def folds_options(function: Any) -> Any:
@@ -42,6 +41,7 @@ def folds_options(function: Any) -> Any:
                 "--recipe", metavar="RECIPE", help="Recipe with options of the component, and providers of what it wants beside faces."
             ),
             click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Run folder for what is said of each clip."),
+            click.option("--resume/--no-resume", default=True, help="Go on with what --out holds, or throw it away and start again."),
             click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Clips per forward pass."),
             click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:0."),
             click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True, help="Of passes."),
@@ -143,23 +143,23 @@ def _score(component: str, folds: Sequence[Fold], registry: Registry, given: Map
     from affectkit import recipe_files
     from affectkit.batching import PRECISIONS, choose_device
     from affectkit.config import SETTINGS, Recipe
-    from affectkit.datasets.scores import check_new, score_folds, write_run
+    from affectkit.datasets.scores import score_folds
+    from affectkit.inventory import trained_option
     from affectkit.recipe_files import Source
 
     entry = registry.get(component, "modality")
     recipe = None if given["recipe"] is None else Recipe.load(given["recipe"], find=registry.recipe)
     base = {} if recipe is None else {key: value for key, value in recipe.components.get(component, {}).items() if key not in SETTINGS}
-    pattern, overrides = given["weights"], base | dict(recipe_files.override(Source({}), given["options"]).data)
-    if pattern is not None:
-        known = [item.name for item in fields(entry.cls.Options)]
-        option = next((name for name in WEIGHTS if name in known), None)
-        if option is None:
+    overrides = base | dict(recipe_files.override(Source({}), given["options"]).data)
+    weights = trained_option(entry)
+    if given["weights"] is not None:
+        if weights is None:
+            known = [item.name for item in fields(entry.cls.Options)]
             raise UsageError(
-                f"{component} has no option {' or '.join(WEIGHTS)} for --weights; its options are {', '.join(known) or 'none'}"
+                f"{component} does not say which of its options takes the file that a training writes, so --weights cannot be used; "
+                f"give it with --option NAME=PATTERN. Its options are {', '.join(known) or 'none'}"
             )
-        overrides[option] = pattern
-    if given["out"] is not None:
-        check_new(given["out"])
+        overrides[weights] = given["weights"]
     found = score_folds(
         component,
         folds,
@@ -169,15 +169,16 @@ def _score(component: str, folds: Sequence[Fold], registry: Registry, given: Map
         dtype=PRECISIONS[given["precision"]],
         batch_size=given["batch_size"],
         recipe=recipe,
+        out=given["out"],
+        resume=given["resume"],
         unanswered=given["unanswered"],
         resamples=given["bootstrap"],
         seed=given["seed"],
         report=lambda line: click.echo(line, err=True),
     )
-    same = [name for name, value in overrides.items() if len(folds) > 1 and name in WEIGHTS and PLACE not in str(value)]
-    notes = [*found.notes, *(f"{name} is the same in every fold; it must not have learned from any of the test lists" for name in same)]
-    if given["out"] is not None:
-        write_run(found, given["out"])
+    notes = list(found.notes)
+    if len(folds) > 1 and weights in overrides and PLACE not in str(overrides[weights]):
+        notes.append(f"{weights} is the same in every fold; it must not have learned from any of the test lists")
     if given["as_json"]:
         click.echo(json.dumps(_told(found, notes, given), indent=2, ensure_ascii=False))
     else:
@@ -228,7 +229,12 @@ def _told(found: FoldScores, notes: Sequence[str], given: Mapping[str, Any]) -> 
         **{key: given[key] for key in ("bootstrap", "seed", "precision")},
         "unanswered": found.pooled.unanswered,
         "folds": {
-            fold.fold.name: {**told_of_one(fold.scored), "weights": list(fold.weights["weights"]), "seconds": round(fold.seconds, 3)}
+            fold.fold.name: {
+                **told_of_one(fold.scored),
+                "weights": list(fold.weights["weights"]),
+                "answered_before": fold.before,
+                "seconds": round(fold.seconds, 3),
+            }
             for fold in found.folds
         },
         "mean": {name: {"value": number(value), "standard_deviation": number(spread)} for name, (value, spread) in means.items()},

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from affectkit.cells import SHOWN, shown
 from affectkit.datasets.catalogue import DATASETS
-from affectkit.datasets.items import Dataset, Fold, Item
-from affectkit.datasets.places import Places, clips_folder, rate
+from affectkit.datasets.items import MODES, Dataset, Fold, Item
+from affectkit.datasets.places import Places, clips_folder
+from affectkit.datasets.table import read_table
 from affectkit.errors import AffectKitError, ConfigError, UsageError, did_you_mean, raise_all
 from affectkit.labels import LabelSet
 
@@ -41,8 +42,6 @@ def folds(name: str, data: str | Path, *, labels: LabelSet | None = None) -> tup
     found = dataset(name)
     if found.folds:
         return found.folds
-    from affectkit.datasets.table import read_table
-
     return read_table(Path(data), labels, None, found.fps).folds
 
 
@@ -87,33 +86,14 @@ def read(
 
 
 def _read(found: Dataset, data: Path, fold: str | int | None, clips: Path | None, labels: LabelSet | None) -> Fold:
-    if found.labels is None:
-        from affectkit.datasets.table import read_table
-
+    if found.labels is None or found.read is None:
         table = read_table(data, labels, clips, found.fps)
         chosen = _fold(found.name, table.folds, fold)
-        train, test = (tuple(table.part(chosen, mode)) for mode in ("train", "test"))
+        train, test = (tuple(table.part(chosen, mode)) for mode in MODES)
         return Fold(found.name, chosen, table.labels, train, test)
     chosen = _fold(found.name, found.folds, fold)
-    places = Places(clips_folder(data, found.clips, clips))
-    if found.name.startswith("abaw"):
-        from affectkit.datasets.abaw import read_videos
-
-        items, notes = read_videos(found, data, found.labels, places, found.fps)
-        return Fold(found.name, chosen, found.labels, tuple(items["train"]), tuple(items["test"]), tuple(notes))
-    from affectkit.datasets.lists import FORMS, captions, read_lists
-
-    rows, notes = read_lists(FORMS[found.name], data, chosen, found.labels, both=found.name != "affectnet7")
-    learned, tested = ([_item(row.id, row.label, places, found.fps) for row in rows[mode]] for mode in ("train", "test"))
-    if found.name == "mafw" and (texts := captions(data)):
-        learned = [replace(item, text=texts.get(item.id)) for item in learned]
-        notes.append(f"{sum(item.text is not None for item in learned)} of {len(learned)} items to learn from have a description")
-    return Fold(found.name, chosen, found.labels, tuple(learned), tuple(tested), tuple(notes))
-
-
-def _item(id: str, label: int, places: Places, fps: float) -> Item:
-    path = places(id)
-    return Item(id, path, label, id, rate(path, fps))
+    items, notes = found.read(data, chosen, found.labels, Places(clips_folder(data, found.clips, clips)), found.fps)
+    return Fold(found.name, chosen, found.labels, tuple(items["train"]), tuple(items["test"]), tuple(notes))
 
 
 def _fold(name: str, known: tuple[str, ...], wanted: str | int | None) -> str:

@@ -5,62 +5,66 @@ Neighbouring frames are nearly the same picture, so an item is a stretch of fram
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from affectkit.annotations import read
-from affectkit.datasets.items import Dataset, Item
+from affectkit.datasets.items import Item, Mode
 from affectkit.datasets.places import Places, rate
 from affectkit.errors import UsageError
 from affectkit.labels import LabelSet
 from affectkit.references import Annotations
 
 LONGEST = 64  # frames of one item: two seconds, so that long stretches of one class count more than short ones
-PARTS = {"train": ("Train_Set", "Training_Set"), "test": ("Validation_Set", "Validation_set", "Val_Set")}
-TRACKS = {"abaw-expr": ("EXPR_*",), "abaw-ce": ("CE_*", "C-EXPR*", "annotations", "annotation")}
+CLIPS = ("cropped_aligned", "cropped")
+PARTS: Mapping[Mode, tuple[str, ...]] = {
+    "train": ("Train_Set", "Training_Set"),
+    "test": ("Validation_Set", "Validation_set", "Val_Set"),
+}
 
 
-def read_videos(dataset: Dataset, data: Path, labels: LabelSet, places: Places, fps: float) -> tuple[dict[str, list[Item]], list[str]]:
-    """The items of both parts, by mode, and notes.
+@dataclass(frozen=True)
+class Videos:
+    """Reads the annotations of a track.
 
     The validation set is what is tested on, as the labels of the test set are not given out. Files of videos that lie in no folder of a part,
     as those of C-EXPR-DB, are all tested on.
 
-    Args:
-        dataset: which of ABAW's.
-        data: its folder.
-        labels: of its classes.
-        places: the folders of faces.
-        fps: frames per second of the faces.
-
-    Raises:
-        UsageError: where there are no annotations.
-        ConfigError: for what is wrong in them, with file and line.
+    Attributes:
+        names: of the folder of its annotations, as :meth:`pathlib.Path.glob` takes them.
     """
-    tops = [
-        data,
-        *(path for pattern in TRACKS[dataset.name] for path in sorted({*data.glob(pattern), *data.glob(f"*/{pattern}")}) if path.is_dir()),
-    ]
-    found = {mode: [top / name for top in tops for name in names if (top / name).is_dir()] for mode, names in PARTS.items()}
-    notes = []
-    if not any(found.values()):
-        found["test"] = [top for top in tops if any(top.glob("*.txt"))]
-        notes.append("the annotations are not divided, so all of them are tested on")
-    several = [path for paths in found.values() if len(paths) > 1 for path in paths]
-    if several:
-        raise UsageError(f"{data} has several sets of annotations: {', '.join(map(str, several))}; give the folder of one of them")
-    if not any(found.values()):
-        where = " or ".join(TRACKS[dataset.name])
-        raise UsageError(
-            f"{data} has no annotations of {dataset.name}: looked there, and one folder further down, for {where} with Train_Set and Validation_Set, "
-            "each with a VIDEO.txt per video"
-        )
-    items = {
-        mode: [item for path in paths for item in _stretches(read(path, labels), labels, places, fps)] for mode, paths in found.items()
-    }
-    notes += [f"there is no {PARTS[mode][0]}" for mode in PARTS if not found[mode] and not notes]
-    return items, notes
+
+    names: tuple[str, ...]
+
+    def __call__(self, data: Path, fold: str, labels: LabelSet, places: Places, fps: float) -> tuple[dict[Mode, list[Item]], list[str]]:
+        """As :class:`affectkit.datasets.items.Reader`."""
+        below = sorted({path for name in self.names for path in (*data.glob(name), *data.glob(f"*/{name}")) if path.is_dir()})
+        tops = [data, *below]
+        found = {mode: [top / name for top in tops for name in names if (top / name).is_dir()] for mode, names in PARTS.items()}
+        notes = []
+        if not any(found.values()):
+            found["test"] = [top for top in tops if any(top.glob("*.txt"))]
+            notes.append("the annotations are not divided, so all of them are tested on")
+        several = [path for paths in found.values() if len(paths) > 1 for path in paths]
+        if several:
+            raise UsageError(f"{data} has several sets of annotations: {', '.join(map(str, several))}; give the folder of one of them")
+        if not any(found.values()):
+            raise UsageError(
+                f"{data} has no annotations in {labels.name}: looked there, and one folder further down, for {' or '.join(self.names)} "
+                "with Train_Set and Validation_Set, each with a VIDEO.txt per video"
+            )
+        items = {
+            mode: [item for path in paths for item in _stretches(read(path, labels), labels, places, fps)] for mode, paths in found.items()
+        }
+        notes += [f"there is no {PARTS[mode][0]}" for mode in PARTS if not found[mode] and not notes]
+        return items, notes
+
+
+EXPR = Videos(("EXPR_*",))
+CE = Videos(("CE_*", "C-EXPR*", "annotations", "annotation"))
 
 
 def _stretches(found: Annotations, labels: LabelSet, places: Places, fps: float) -> list[Item]:

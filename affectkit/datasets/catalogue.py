@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from affectkit.datasets import abaw, lists
 from affectkit.datasets.items import Dataset
 from affectkit.labels import AFFECTNET7, BASIC8, COMPOUND7, DFEW7, FERV39K7, MAFW11
 
@@ -45,6 +46,7 @@ DATASETS: Mapping[str, Dataset] = {
             "dfew",
             "DFEW, clips of one label",
             DFEW7,
+            lists.DFEW,
             FIVE,
             dict(zip(FIVE, _DFEW, strict=True)),
             _rest(_DFEW),
@@ -57,6 +59,7 @@ DATASETS: Mapping[str, Dataset] = {
             "ferv39k",
             "FERV39k, all scenes",
             FERV39K7,
+            lists.FERV39K,
             ("1",),
             {"1": (1487, 467, 431, 1473, 1958, 1393, 638)},
             {"1": (5906, 1833, 1680, 5854, 7790, 5523, 2502)},
@@ -66,17 +69,16 @@ DATASETS: Mapping[str, Dataset] = {
             "mafw",
             "MAFW, clips of one label",
             MAFW11,
+            lists.MAFW,
             FIVE,
             dict(zip(FIVE, _MAFW, strict=True)),
             _rest(_MAFW),
             ("data/frames/frames_crop_align_224", "frames_crop_align_224", "data/frames", "frames", "data/clips", "clips"),
         ),
-        Dataset("affectnet7", "AffectNet without contempt, pictures in a list", AFFECTNET7, clips=("images",)),
-        Dataset(
-            "abaw-expr", "Aff-Wild2 with the expressions of ABAW, stretches of one class", BASIC8, clips=("cropped_aligned", "cropped")
-        ),
-        Dataset("abaw-ce", "C-EXPR-DB with compound expressions, stretches of one class", COMPOUND7, clips=("cropped_aligned", "cropped")),
-        Dataset("csv", "clips in a table of your own", None, ()),
+        Dataset("affectnet7", "AffectNet without contempt, pictures in a list", AFFECTNET7, lists.AFFECTNET, clips=("images",)),
+        Dataset("abaw-expr", "Aff-Wild2 with the expressions of ABAW, stretches of one class", BASIC8, abaw.EXPR, clips=abaw.CLIPS),
+        Dataset("abaw-ce", "C-EXPR-DB with compound expressions, stretches of one class", COMPOUND7, abaw.CE, clips=abaw.CLIPS),
+        Dataset("csv", "clips in a table of your own", None, None, ()),
     )
 }
 """What ``--dataset`` takes, by name."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, Protocol
 
+from affectkit.datasets.places import Places
 from affectkit.labels import LabelSet
+
+Mode = Literal["train", "test"]
+MODES: tuple[Mode, ...] = ("train", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,27 @@ class Fold:
     notes: tuple[str, ...] = ()
 
 
+class Reader(Protocol):
+    """Reads what the authors of a data set give."""
+
+    def __call__(
+        self, data: Path, fold: str, labels: LabelSet, places: Places, fps: float
+    ) -> tuple[Mapping[Mode, Sequence[Item]], Sequence[str]]:
+        """The items to learn from and to be tested on, and notes as in :class:`Fold`.
+
+        Args:
+            data: the folder of the data set.
+            fold: name of the fold.
+            labels: what the labels count in.
+            places: where clips are.
+            fps: frames per second of folders of frames.
+
+        Raises:
+            UsageError: where lists are not there.
+            ConfigError: for what is wrong in one of them, with file and line.
+        """
+
+
 @dataclass(frozen=True)
 class Dataset:
     """What ``--dataset`` takes.
@@ -61,8 +87,9 @@ class Dataset:
     Attributes:
         name: lower case.
         title: for people.
-        labels: the label set of its items; ``None`` where the data say it themselves.
-        folds: names of its folds; empty where the data say them themselves.
+        labels: the label set of its items; ``None`` of a table of one's own, which says it itself.
+        read: reads its lists; ``None`` of a table of one's own.
+        folds: names of its folds; empty of a table of one's own.
         test: how many test items of each class a fold has by its authors' lists, by fold; empty where that is not known.
         train: the same of the items to learn from.
         clips: folders in which its clips are looked for, below the folder of the data set or one folder further down.
@@ -72,6 +99,7 @@ class Dataset:
     name: str
     title: str
     labels: LabelSet | None
+    read: Reader | None
     folds: tuple[str, ...] = ("1",)
     test: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     train: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

@@ -6,15 +6,16 @@ file tells its form, and what is in it must agree: no score shows that an order 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from affectkit.cells import Cells, read_text, shown
+from affectkit.datasets.items import MODES, Item, Mode
+from affectkit.datasets.places import Places, rate
 from affectkit.errors import ConfigError, LabelError, UsageError
 from affectkit.labels import LabelSet
 
-MODES = ("train", "test")
 CAPTIONS = "single_label.txt"
 FORM = "a list has one clip and its label in each line (docs/datasets.md shows them)"
 
@@ -42,7 +43,7 @@ class Form:
     pattern: str
     parse: Parse
 
-    def find(self, data: Path, fold: str) -> dict[str, Path]:
+    def find(self, data: Path, fold: str) -> dict[Mode, Path]:
         """The lists of this form that are in a folder, or one folder below it, by mode.
 
         Raises:
@@ -52,40 +53,57 @@ class Form:
         return {mode: path for mode, path in paths.items() if path is not None}
 
 
-def read_lists(
-    forms: Sequence[Form], data: Path, fold: str, labels: LabelSet, *, both: bool = True
-) -> tuple[dict[str, list[Row]], list[str]]:
-    """The rows of both lists of a fold, by mode, in the first form that is there; and notes about them.
+@dataclass(frozen=True)
+class Lists:
+    """Reads a data set that has two lists for each fold.
 
-    Args:
+    Attributes:
         forms: in which they may be, the one that is preferred first.
-        data: the folder of the data set.
-        fold: name of the fold.
-        labels: what the labels count in.
         both: whether both lists must be there, or one does.
-
-    Raises:
-        UsageError: where they are not; the message says what they are called.
-        ConfigError: for what is wrong in one of them, with file and line.
+        described: whether there may be descriptions of its clips; those to learn from get them.
     """
-    found = [form.find(data, fold) for form in forms]
-    chosen = next((i for i, files in enumerate(found) if len(files) == len(MODES)), None)
-    if chosen is None and not both:
-        chosen = next((i for i, files in enumerate(found) if files), None)
-    if chosen is None:
-        names = "\n  or ".join(" and ".join(form.pattern.format(mode=mode, fold=fold) for mode in MODES) for form in forms)
-        there = [str(path) for files in found for path in files.values()]
-        only = f" (there is only {shown(there)})" if there else ""
-        raise UsageError(f"{data} has no lists of fold {fold}{only}. Looked there, and one folder further down, for {names}")
-    rows: dict[str, list[Row]] = {mode: [] for mode in MODES}
-    notes: list[str] = []
-    for mode in MODES:
-        if mode in found[chosen]:
-            rows[mode], said = forms[chosen].parse(found[chosen][mode], labels)
+
+    forms: tuple[Form, ...]
+    both: bool = True
+    described: bool = False
+
+    def __call__(self, data: Path, fold: str, labels: LabelSet, places: Places, fps: float) -> tuple[dict[Mode, list[Item]], list[str]]:
+        """As :class:`affectkit.datasets.items.Reader`."""
+        form, paths = self._find(data, fold)
+        items: dict[Mode, list[Item]] = {mode: [] for mode in MODES}
+        notes: list[str] = []
+        texts = captions(data) if self.described else {}
+        for mode in MODES:
+            if mode not in paths:
+                notes.append(f"there is no list of items to {'learn from' if mode == 'train' else 'test on'}")
+                continue
+            rows, said = form.parse(paths[mode], labels)
             notes += said
-        else:
-            notes.append(f"there is no list of items to {'learn from' if mode == 'train' else 'test on'}")
-    return rows, notes
+            for row in rows:
+                path = places(row.id)
+                text = texts.get(row.id) if mode == "train" else None
+                items[mode].append(Item(row.id, path, row.label, row.id, rate(path, fps), text))
+        if texts:
+            described = sum(item.text is not None for item in items["train"])
+            notes.append(f"{described} of {len(items['train'])} items to learn from have a description")
+        return items, notes
+
+    def _find(self, data: Path, fold: str) -> tuple[Form, dict[Mode, Path]]:
+        """The first form that is there, and its lists by mode.
+
+        Raises:
+            UsageError: where none is; the message says what they are called.
+        """
+        found = [(form, form.find(data, fold)) for form in self.forms]
+        chosen = next((each for each in found if len(each[1]) == len(MODES)), None)
+        if chosen is None and not self.both:
+            chosen = next((each for each in found if each[1]), None)
+        if chosen is None:
+            names = "\n  or ".join(" and ".join(form.pattern.format(mode=mode, fold=fold) for mode in MODES) for form in self.forms)
+            there = [str(path) for _, files in found for path in files.values()]
+            only = f" (there is only {shown(there)})" if there else ""
+            raise UsageError(f"{data} has no lists of fold {fold}{only}. Looked there, and one folder further down, for {names}")
+        return chosen
 
 
 def captions(data: Path) -> dict[str, str]:
@@ -247,21 +265,20 @@ def _affectnet(path: Path, labels: LabelSet) -> tuple[list[Row], list[str]]:
     return _rows(text, _numbers(text, 0, len(labels) - 1)), []
 
 
-FORMS: Mapping[str, tuple[Form, ...]] = {
-    "dfew": (
+DFEW = Lists(
+    (
         Form("{mode}(single-labeled)/{mode}_set_{fold}.csv", _dfew_from_0),
         Form("{mode}(single-labeled)/set_{fold}.csv", _dfew_official),
         Form("{mode}_single-labeled/set_{fold}.csv", _dfew_official),
-    ),
-    "ferv39k": (
-        Form("Annotation/{mode}.csv", _ferv_numbers),
-        Form("All_scenes/{mode}_All.csv", _ferv_words),
-    ),
-    "mafw": (
+    )
+)
+FERV39K = Lists((Form("Annotation/{mode}.csv", _ferv_numbers), Form("All_scenes/{mode}_All.csv", _ferv_words)))
+MAFW = Lists(
+    (
         Form("anno/single/no_caption/set_{fold}/{mode}.csv", _mafw_numbers),
         Form("single/no_caption/set_{fold}/{mode}.txt", _mafw_words),
         Form("label/no_caption/set_{fold}/{mode}.txt", _mafw_words),
     ),
-    "affectnet7": (Form("{mode}_affectnet7*.txt", _affectnet),),
-}
-"""The forms of each data set that has lists; the first of which both lists are there is read."""
+    described=True,
+)
+AFFECTNET = Lists((Form("{mode}_affectnet7*.txt", _affectnet),), both=False)

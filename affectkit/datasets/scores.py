@@ -5,13 +5,11 @@ Data sets of five folds are compared by the mean of the folds' figures, which is
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,23 +17,18 @@ import numpy as np
 
 from affectkit.cells import SHOWN, shown
 from affectkit.datasets.checks import check
-from affectkit.datasets.items import Fold, Item
+from affectkit.datasets.items import Fold
 from affectkit.errors import AffectKitError, LabelError, UsageError, raise_all
 from affectkit.evaluation import Answers, Scored, Unanswered, shared_labels, side_by_side, why_not
-from affectkit.files import replacing
-from affectkit.importing import told
 from affectkit.intervals import RESAMPLES, scores
 from affectkit.labels import LabelSet
-from affectkit.media import Media, MediaKind
-from affectkit.probing import PICTURE_SUFFIXES
-from affectkit.store import Part, Run
-from affectkit.timeline import Timeline
 
 if TYPE_CHECKING:
     import torch
 
     from affectkit.components import Modality
     from affectkit.config import Recipe
+    from affectkit.datasets.keeping import Kept
     from affectkit.datasets.scoring import Report, Said
     from affectkit.planner import Plan
     from affectkit.plugins import Registry
@@ -53,13 +46,15 @@ class FoldScore:
         weights: what ``run.json`` would say of the component and its weights.
         said: what it says of every test item.
         scored: how well that agrees with the labels.
-        seconds: how long it took to read the items and ask about them.
+        before: items that were answered in an earlier call.
+        seconds: how long it took to read the others and ask about them.
     """
 
     fold: Fold
     weights: Mapping[str, Any]
     said: Said
     scored: Scored
+    before: int
     seconds: float
 
 
@@ -95,6 +90,8 @@ def score_folds(
     dtype: torch.dtype,
     batch_size: int,
     recipe: Recipe | None = None,
+    out: Path | None = None,
+    resume: bool = True,
     unanswered: Unanswered | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -111,6 +108,9 @@ def score_folds(
         dtype: their precision.
         batch_size: clips per forward pass at most.
         recipe: whose providers make what the modality wants beside faces, as far as it is made from them; ``None`` for nothing.
+        out: a run folder for what is said of each item, as soon as it is said: the same call after one that was stopped does not ask again; with
+            ``labels.csv``, by which ``affectkit evaluate``, ``compare`` and ``fuse`` go on. ``None`` keeps nothing.
+        resume: whether what the folder holds is kept, or thrown away.
         unanswered: whether items of which nothing is said are left out or count as wrong; where it is ``None`` they are left out, and clips that
             are not there are an error.
         resamples: of the intervals; 0 for none.
@@ -121,20 +121,50 @@ def score_folds(
         AffectKitError: what is wrong with the data, the component or its weights, before anything is scored where that can be seen; several
             problems are told together.
     """
+    from affectkit.datasets.keeping import Kept
     from affectkit.datasets.scoring import say
 
-    made, plan, notes = _ready(component, folds, registry, options, recipe, unanswered)
+    made, plan, notes = _ready(component, folds, registry, options, recipe, unanswered, kept=out is not None)
+    kept = None
+    if out is not None:
+        given, records = {fold.name: options(fold) for fold in folds}, {fold.name: record for fold, _, record in made}
+        kept = Kept(out, component, folds, given, records, precision=str(dtype).removeprefix("torch."), recipe=recipe, resume=resume)
+        kept.check()
     _load(made, plan, device, dtype)
-    found = []
-    while made:
-        fold, modality, record = made.pop(0)
-        begin = time.perf_counter()
-        tell = partial(_tell, report, f"fold {fold.name}: ")
-        said = say(modality, fold.test, device=device, dtype=dtype, batch_size=batch_size, plan=plan, report=tell)
-        scored = _scored(_answers(modality, fold, said), unanswered, resamples, seed)
-        found.append(FoldScore(fold, record, said, scored, time.perf_counter() - begin))
+    if kept is not None:
+        kept.begin(dict.fromkeys(labels for _, modality, _ in made for labels in modality.label_sets))
+    found: list[FoldScore] = []
+    try:
+        while made:
+            fold, modality, record = made.pop(0)
+            begin = time.perf_counter()
+            tell, keep = partial(_tell, report, f"fold {fold.name}: "), _nowhere if kept is None else partial(kept.write, fold)
+            known = None if kept is None else kept.read(fold, modality)
+            before = 0 if known is None else int(known.done.sum())
+            if before:
+                tell(f"{before} of {len(fold.test)} were answered before")
+            ask = partial(say, device=device, dtype=dtype, batch_size=batch_size, plan=plan, report=tell)
+            said = ask(modality, fold.test, said=known, keep=keep)
+            scored = _scored(_answers(modality, fold, said), unanswered, resamples, seed)
+            found.append(FoldScore(fold, record, said, scored, before, time.perf_counter() - begin))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_stopped(kept, folds, out)) from None
+    finally:
+        if kept is not None:
+            kept.save()
     pooled = _scored(_together([fold.scored.answers for fold in found]), unanswered, resamples, seed)
     return FoldScores(component, found, pooled, tuple(dict.fromkeys([*notes, *_left_out(found, unanswered)])))
+
+
+def _nowhere(number: int, said: Said) -> None:
+    """Keeps nothing."""
+
+
+def _stopped(kept: Kept | None, folds: Sequence[Fold], out: Path | None) -> str:
+    if kept is None:
+        return "Stopped by Ctrl-C. Nothing is kept without --out DIR; with it, the same command goes on where it was stopped."
+    items = sum(len(fold.test) for fold in folds)
+    return f"Stopped by Ctrl-C: {kept.finished} of {items} clips are answered and kept in {out}; the same command goes on from there."
 
 
 Made = list[tuple[Fold, "Modality", Mapping[str, Any]]]
@@ -148,6 +178,8 @@ def _ready(
     options: Callable[[Fold], Mapping[str, Any]],
     recipe: Recipe | None,
     unanswered: Unanswered | None,
+    *,
+    kept: bool,
 ) -> tuple[Made, Plan | None, list[str]]:
     """The modality of each fold, what makes its further inputs, and notes; raises all that is wrong with data, options and weights."""
     from affectkit.assembly import collecting, make_modality, plan_for
@@ -158,6 +190,10 @@ def _ready(
     for flaw in check(folds, train=False):
         if flaw.kind == "missing" and unanswered is None:
             problems.append(UsageError(f"{flaw.text}; give --clips, or --unanswered skip or wrong to go on without them"))
+        elif flaw.kind == "shared" and kept:
+            problems.append(
+                UsageError(f"{flaw.text}; a run folder has one answer for each clip: give each fold its own with --folds and --out")
+            )
         else:
             notes.append(flaw.text)
     problems += [UsageError(f"{fold.dataset}, fold {fold.name} has no test items") for fold in folds if not fold.test]
@@ -269,59 +305,3 @@ def _left_out(found: Sequence[FoldScore], unanswered: Unanswered | None) -> list
     if silent:
         lines.append(f"{len(silent)} clips do not show {found[0].scored.answers.source} enough and {fate}: {shown(silent[:SHOWN])}")
     return lines
-
-
-def write_run(found: FoldScores, out: Path) -> None:
-    """Writes a run folder of what was said of the test items, one medium per item, with their labels in ``labels.csv``.
-
-    ``affectkit evaluate``, ``compare`` and ``fuse`` read it; ``--labels`` takes its ``labels.csv``.
-
-    Args:
-        found: what :func:`score_folds` gave.
-        out: the folder; new or empty.
-
-    Raises:
-        UsageError: where the folder holds something else.
-        StoreError: where it cannot be written.
-    """
-    check_new(out)
-    first = found.folds[0].fold
-    settings: dict[str, Any] = {
-        "recipe": {"modalities": [found.component], "subjects": "main", "fusion": None, "head": None, "outside": "other"},
-        "dataset": {"name": first.dataset, "folds": {fold.fold.name: dict(fold.weights) for fold in found.folds}},
-    }
-    run = Run(out, settings, sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest())
-    run.begin()
-    sets = {labels.name: told(labels) for fold in found.folds for labels in fold.said.values}
-    rows = [("media", "label", "fold")]
-    for fold in found.folds:
-        for number, item in enumerate(fold.fold.test):
-            run.write(_part(found.component, item, number, fold.said))
-            rows.append((item.id, fold.fold.labels.labels[item.label], fold.fold.name))
-    with replacing(out / "labels.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
-    run.save(label_sets=sets)
-
-
-def check_new(out: Path) -> None:
-    """Refuses a folder for a run that is not new or empty.
-
-    Raises:
-        UsageError: where it is not.
-    """
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UsageError(f"{out} is {'a file' if out.is_file() else 'not empty'}; give a new or empty folder with --out")
-
-
-def _part(component: str, item: Item, number: int, said: Said) -> Part:
-    """What is said of one item, as one window of a medium."""
-    seconds = float(np.nan_to_num(said.seconds[number]))
-    rows = {labels: values[number : number + 1] for labels, values in said.values.items()}
-    lines = [
-        Timeline(item.id, -1, component, labels, np.zeros(1), np.array([seconds]), values, ~np.isnan(values).all(axis=1))
-        for labels, values in rows.items()
-    ]
-    kind: MediaKind = "frames" if item.path.is_dir() else "image" if item.path.suffix.lower() in PICTURE_SUFFIXES else "video"
-    medium = Media(item.id, item.path, kind, seconds, fps=item.fps)
-    record = {"kind": kind, "start": 0.0, "duration": seconds, "fps": item.fps, "size": None, "windows": 1}
-    return Part(medium, lines, record=record)

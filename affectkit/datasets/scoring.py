@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,14 +31,25 @@ class Said:
     """What a modality says of N items.
 
     Attributes:
-        values: (N, C) float64 by label set; NaN where it says nothing.
+        values: (N, C) float32 by label set; NaN where it says nothing.
         seconds: (N,) float64, how long the items are; NaN where they cannot be read.
         reasons: why an item cannot be read, by its number.
+        done: (N,) bool, the items that it was asked about.
     """
 
     values: Mapping[LabelSet, np.ndarray]
     seconds: np.ndarray
-    reasons: Mapping[int, str] = field(default_factory=dict)
+    done: np.ndarray
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def nothing(cls, label_sets: Sequence[LabelSet], items: int) -> Said:
+        """Before it is asked."""
+        values = {labels: np.full((items, len(labels)), np.nan, np.float32) for labels in label_sets}
+        return cls(values, np.full(items, np.nan), np.zeros(items, dtype=bool))
+
+
+Keep = Callable[[int, Said], None]
 
 
 def say(
@@ -48,6 +60,8 @@ def say(
     dtype: torch.dtype,
     batch_size: int,
     plan: Plan | None = None,
+    said: Said | None = None,
+    keep: Keep = lambda number, said: None,
     report: Report = lambda line: None,
 ) -> Said:
     """Reads items and asks a loaded modality about them, in batches.
@@ -62,36 +76,52 @@ def say(
         dtype: their precision.
         batch_size: clips per forward pass at most.
         plan: has the providers, loaded, of what is made from faces; ``None`` for none.
+        said: of the same items, what it said before: of those it is not asked again; filled further and returned.
+        keep: gets the number of each item that is done, and what is said by then.
         report: gets lines of progress.
 
     Raises:
         AffectKitError: what the modality raised, with the item that it was about. Items that cannot be read are in :attr:`Said.reasons`.
     """
+    said = Said.nothing(modality.label_sets, len(items)) if said is None else said
     preprocessing = _Preprocessing(modality, plan)
-    said = {labels: np.full((len(items), len(labels)), np.nan) for labels in modality.label_sets}
-    seconds = np.full(len(items), np.nan)
-    reasons: dict[int, str] = {}
     batcher = Batcher(modality.id, modality, device, dtype, batch_size)
-    done, step = 0, max(1, len(items) // 10)
-    with ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as pool:
-        for first in range(0, len(items), AHEAD * batch_size):
-            some = items[first : first + AHEAD * batch_size]
-            answers: dict[int, list[Row]] = {}
-            for number, found in zip(range(first, first + len(some)), pool.map(preprocessing, some), strict=True):
-                seconds[number] = found.seconds
-                if found.reason:
-                    reasons[number] = found.reason
-                for tensors in found.tensors:
-                    batcher.add(Waiting(modality.id, tensors, number, _Answer(items[number], answers.setdefault(number, []))))
-            while batcher.pending:
-                batcher.run()
-            for number, rows in answers.items():
-                for labels in said:
-                    said[labels][number] = np.mean([row.values[labels].double().numpy() for row in rows], axis=0)
-            if (done + len(some)) // step > done // step:
-                report(f"{done + len(some)} of {len(items)}")
-            done += len(some)
-    return Said(said, seconds, reasons)
+    todo = deque(np.flatnonzero(~said.done).tolist())
+    done, step = len(items) - len(todo), max(1, len(items) // 10)
+
+    def finish(number: int, rows: Sequence[Row]) -> None:
+        nonlocal done
+        for labels, values in said.values.items():
+            if rows:
+                values[number] = np.mean([row.values[labels].double().numpy() for row in rows], axis=0)
+        said.done[number] = True
+        keep(number, said)
+        done += 1
+        if done % step == 0 or done == len(items):
+            report(f"{done} of {len(items)}")
+
+    pool = ThreadPoolExecutor(min(READERS, os.cpu_count() or 1))
+    ahead: deque[tuple[int, Future[_Read]]] = deque()
+    try:
+        while todo or ahead:
+            while todo and len(ahead) < AHEAD * batch_size:
+                number = todo.popleft()
+                ahead.append((number, pool.submit(preprocessing, items[number])))
+            number, reading = ahead.popleft()
+            found = reading.result()
+            said.seconds[number] = found.seconds
+            if found.reason:
+                said.reasons[number] = found.reason
+            if not found.tensors:
+                finish(number, ())
+            answer = _Answer(items[number], number, len(found.tensors), finish)
+            for tensors in found.tensors:
+                batcher.add(Waiting(modality.id, tensors, number, answer))
+        while batcher.pending:
+            batcher.run()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return said
 
 
 @dataclass(frozen=True)
@@ -103,12 +133,15 @@ class _Read:
     reason: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Answer:
-    """Takes what is said of one clip of an item."""
+    """Takes what is said of the clips of an item, and is done when it has all of them."""
 
     item: Item
-    rows: list[Row]
+    number: int
+    clips: int
+    finish: Callable[[int, Sequence[Row]], None]
+    rows: list[Row] = field(default_factory=list)
 
     def __call__(self, found: Row | Exception) -> None:
         if isinstance(found, AffectKitError):
@@ -116,6 +149,8 @@ class _Answer:
         if isinstance(found, Exception):
             raise PluginError(f"{self.item.id}: the forward pass raised {type(found).__name__}: {found}") from found
         self.rows.append(found)
+        if len(self.rows) == self.clips:
+            self.finish(self.number, self.rows)
 
 
 class _Preprocessing:

@@ -15,13 +15,12 @@ import numpy as np
 
 from affectkit.annotations import MEDIA, TIMES, read
 from affectkit.cells import Cells, floats, read_text, shown
-from affectkit.datasets.items import Item
+from affectkit.datasets.items import MODES, Item, Mode
 from affectkit.datasets.places import Places, rate
 from affectkit.errors import ConfigError, UsageError
 from affectkit.labels import LabelSet
 
 NAME = "clips.csv"
-SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,9 @@ class Table:
     items: tuple[Item, ...]
     side: tuple[str, ...]
 
-    def part(self, fold: str, mode: str) -> list[Item]:
+    def part(self, fold: str, mode: Mode) -> list[Item]:
         """The clips of a fold that are for learning (``"train"``) or for testing (``"test"``)."""
-        split = not self.folds or set(self.side) <= set(SPLITS)
+        split = not self.folds or set(self.side) <= set(MODES)
         return [
             item
             for item, side in zip(self.items, self.side, strict=True)
@@ -90,7 +89,7 @@ def read_table(data: Path, labels: LabelSet | None, clips: Path | None, fps: flo
     side, groups, texts = column(ways[0]), column("group"), column("text")
     rates = floats(text, header.index("fps"), "fps", wrong) if "fps" in header else np.full(len(rows), np.nan)
     for i, value in enumerate(side):
-        if not value or (ways == ["split"] and value not in SPLITS):
+        if not value or (ways == ["split"] and value not in MODES):
             wrong.setdefault(i, f"{ways[0]} must be {'train or test' if ways == ['split'] else 'the name of a fold'}, found {value!r}")
     for i in np.flatnonzero(rates <= 0).tolist():
         wrong.setdefault(i, f"fps must be greater than 0, found {rates[i]:g}")

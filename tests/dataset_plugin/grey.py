@@ -1,7 +1,9 @@
 """Modalities that read a class from how bright a face is, 30 grey levels apart, and a training that learns it."""
 
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from affectkit.api import AU12, BASIC7, About, Audio, Clip, Evidence, Input, Modality, Needs, Output, Provider, hookimpl
 from affectkit.clip_training import ClipOptions, ClipTraining
@@ -129,6 +131,29 @@ class Stuck(Window):
         raise ValueError("no such thing either")
 
 
+@dataclass(frozen=True)
+class Diary(Options):
+    diary: str = ""
+
+
+class Counted(Window):
+    """Writes down how many clips each forward pass has; in the pass that a file beside it names, the program gets a signal."""
+
+    name = "counted"
+    Options = Diary
+
+    def predict(self, batch: Mapping) -> Output:
+        diary = Path(self.options.diary)
+        with diary.open("a") as file:
+            file.write(f"{len(batch['crops'])}\n")
+        stop = diary.with_suffix(".stop")
+        if stop.exists():
+            number, kind = stop.read_text().split()
+            if len(diary.read_text().split()) == int(number):
+                signal.raise_signal(signal.Signals[kind])
+        return super().predict(batch)
+
+
 class Learn(ClipTraining):
     """A line through the brightness of a clip."""
 
@@ -150,7 +175,7 @@ class Learn(ClipTraining):
 
 @hookimpl
 def affectkit_modalities():
-    return [Window, Frame, Marked, Fixed, Units, Ear, Broken, Stuck]
+    return [Window, Frame, Marked, Fixed, Units, Ear, Broken, Stuck, Counted]
 
 
 @hookimpl
