@@ -32,6 +32,7 @@ from affectkit.media import open_media
 from affectkit.options import build
 from affectkit.testing import clips as tasks
 from affectkit.testing.media import make_video
+from affectkit.testing.trainings import stopped_after
 from affectkit.training_recipes import Plan
 
 PLUGINS = Path(__file__).parent / "clip_plugins"
@@ -566,20 +567,9 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
     whole = make(plan, registry, tmp_path / "whole", device="cpu")
     steps = [2, 9]  # within the first epoch and the second, or the end of the first
     entry = registry.get("clipper/clips", "training").cls
-    loss = entry.loss
     for stop in steps:
-        calls = iter(range(stop))
-
-        def stopping(self: Any, *given: Any, calls: Any = calls) -> torch.Tensor:
-            if next(calls, None) is None:
-                raise KeyboardInterrupt
-            found: torch.Tensor = loss(self, *given)
-            return found
-
-        monkeypatch.setattr(entry, "loss", stopping)
-        with pytest.raises(KeyboardInterrupt):
+        with stopped_after(entry, stop), pytest.raises(KeyboardInterrupt):
             make(plan, registry, tmp_path / "stopped", device="cpu")
-    monkeypatch.setattr(entry, "loss", loss)
     told: list[str] = []
     stopped = make(plan, registry, tmp_path / "stopped", device="cpu", report=told.append)
     assert any("goes on in epoch" in line for line in told)

@@ -168,6 +168,33 @@ def order_clips(
     return _made(ORDER2, found, random)
 
 
+def write_stills(fer2013: Path, folder: Path, labels: Sequence[str], count: int) -> Path:
+    """Writes stills of the training list as a table of pictures, as ``--dataset csv`` and ``options.stills`` read it.
+
+    Args:
+        fer2013: as in :func:`expression_clips`.
+        folder: where; made.
+        labels: which of the seven basic expressions.
+        count: stills of each, the first of the list.
+
+    Returns:
+        The folder.
+    """
+    import pandas as pd
+
+    table = pd.read_parquet(fer2013)
+    table = table[table["split"] == TRAIN]
+    names = np.array([BASIC7.labels[BASIC7.index(label)] for label in table["label"]])
+    folder.mkdir()
+    lines = ["file,label,split"]
+    for label in labels:
+        for number, jpeg in enumerate(table["jpeg"].to_numpy()[names == label][:count]):
+            (folder / f"{label}{number}.jpg").write_bytes(jpeg)
+            lines.append(f"{label}{number}.jpg,{label},train")
+    (folder / "clips.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
 class _Pools:
     """Clear stills of some classes, divided among groups."""
 

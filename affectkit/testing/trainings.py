@@ -1,11 +1,39 @@
-"""Checks of trainings: what can be said without their data."""
+"""Checks of trainings: what can be said without their data, and what stops one in the middle."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from affectkit.errors import UsageError
 from affectkit.testing.subjects import ContractError, Subject, Unchecked, doing
+
+if TYPE_CHECKING:
+    import torch
+
+    from affectkit.trainings import Training
+
+
+@contextmanager
+def stopped_after(training: type[Training], steps: int) -> Iterator[None]:
+    """Within it, whoever trains is interrupted after so many steps, as by Ctrl-C: the next loss raises ``KeyboardInterrupt``.
+
+    Args:
+        training: its class.
+        steps: whole ones.
+    """
+    from unittest.mock import patch
+
+    loss, left = training.loss, iter(range(steps))
+
+    def stopping(self: Training, *given: Any) -> torch.Tensor:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return loss(self, *given)
+
+    with patch.object(training, "loss", stopping):
+        yield
 
 
 class TrainingSubject(Subject):

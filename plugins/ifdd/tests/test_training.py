@@ -24,6 +24,7 @@ from affectkit.options import build
 from affectkit.testing import TrainingContract
 from affectkit.testing import clips as tasks
 from affectkit.testing.media import make_video
+from affectkit.testing.trainings import stopped_after
 from affectkit.training_recipes import Plan
 
 TINY = {"size": 32, "width": 8, "blocks": [1, 1, 1, 1], "start": "random"}
@@ -222,24 +223,12 @@ def test_what_is_trained_is_used(data: Path, tmp_path: Path) -> None:
     assert found.values[component.labels].shape == (4, len(component.labels))
 
 
-def test_a_training_that_was_killed_goes_on_to_the_same_bits(
-    registry: plugins.Registry, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_training_that_was_killed_goes_on_to_the_same_bits(registry: plugins.Registry, data: Path, tmp_path: Path) -> None:
     """In its second epoch, with clips that are mixed and branches that are dropped."""
     plan = plan_of(data, options={"mix": {"mixup": 0.8, "cutmix": 1.0, "smoothing": 0.1}})
     whole = make(plan, registry, tmp_path / "whole", device="cpu")
-    loss, calls = FaceDynamicTraining.loss, [0]
-
-    def stop(self: FaceDynamicTraining, *given: Any) -> torch.Tensor:
-        calls[0] += 1
-        if calls[0] == 5:
-            raise KeyboardInterrupt
-        return loss(self, *given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(FaceDynamicTraining, "loss", stop)
-        with pytest.raises(KeyboardInterrupt):
-            make(plan, registry, tmp_path / "killed", device="cpu")
+    with stopped_after(FaceDynamicTraining, 4), pytest.raises(KeyboardInterrupt):
+        make(plan, registry, tmp_path / "killed", device="cpu")
     assert not (tmp_path / "killed" / "face_dynamic.safetensors").exists()
     told: list[str] = []
     again = make(plan, registry, tmp_path / "killed", device="cpu", report=told.append)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
 from affectkit_s4d.model import S4D, Sizes
 
 from affectkit.checkpoints import random_network
 
 SMALL = Sizes(side=32, frames=4, width=32, depth=3, heads=2, hidden=64, first=1, experts=4, adapter=8)
+
+
+@pytest.fixture(scope="session")
+def fer2013(shared_data: Path) -> Path:
+    """Labelled stills of faces."""
+    return shared_data / "faces" / "fer2013.parquet"
 
 
 def small(**given: object) -> S4D:

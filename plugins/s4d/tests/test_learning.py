@@ -16,8 +16,6 @@ from affectkit.options import build
 from affectkit.testing import clips as tasks
 from affectkit.training_recipes import Plan
 
-from .test_trainings import write_stills
-
 NETWORK = {"patch": 16, "width": 128, "depth": 3, "heads": 4, "hidden": 256, "first": 1, "experts": 4, "adapter": 16}
 PICTURES = 1500  # of each class
 
@@ -25,7 +23,7 @@ PICTURES = 1500  # of each class
 def learned(made: tasks.MadeClips, folder: Path, fer2013: Path, labels: tuple[str, ...], share: float, epochs: int) -> np.ndarray:
     """What the network says of the test list after it has learned from the training list and from pictures."""
     made.write(folder)
-    pictures = write_stills(folder / "pictures", fer2013, labels, PICTURES)
+    pictures = tasks.write_stills(fer2013, folder / "pictures", labels, PICTURES)
     options = {
         "dataset": "csv",
         "size": 32,
@@ -57,11 +55,6 @@ def learned(made: tasks.MadeClips, folder: Path, fer2013: Path, labels: tuple[st
     network.load_state_dict(load_file(written.files[0]))
     said: np.ndarray = training_rows.logits_of(learner, network, learner.part(learner.fold.test), 32).softmax(1).numpy()
     return said
-
-
-@pytest.fixture(scope="module")
-def fer2013(shared_data: Path) -> Path:
-    return shared_data / "faces" / "fer2013.parquet"
 
 
 @pytest.mark.slow

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from affectkit_s4d.face_dynamic import FaceDynamic
@@ -25,7 +24,7 @@ from safetensors.torch import load_file
 
 import affectkit
 from affectkit import checkpoints, plugins, training_rows
-from affectkit.api import CheckpointError, Clip, ConfigError, Evidence, Media, Span, Training, Turn, UsageError
+from affectkit.api import CheckpointError, Clip, ConfigError, Evidence, Media, Span, Turn, UsageError
 from affectkit.batching import collate
 from affectkit.cli import cli
 from affectkit.clip_training import FRAMES, PICTURE
@@ -33,6 +32,7 @@ from affectkit.labels import BASIC7, MAFW11
 from affectkit.making import make
 from affectkit.options import build
 from affectkit.testing import clips as tasks
+from affectkit.testing.trainings import stopped_after
 from affectkit.training_recipes import Plan
 
 SMALL = {"patch": 8, "width": 32, "depth": 3, "heads": 1, "hidden": 64, "first": 1, "experts": 4, "adapter": 8}
@@ -45,31 +45,11 @@ def registry() -> plugins.Registry:
 
 
 @pytest.fixture(scope="module")
-def fer2013(shared_data: Path) -> Path:
-    return shared_data / "faces" / "fer2013.parquet"
-
-
-def write_stills(folder: Path, fer2013: Path, labels: tuple[str, ...], count: int) -> Path:
-    """Pictures of FER2013's training list, as many of each label, in a table of pictures."""
-    table = pd.read_parquet(fer2013)
-    table = table[table["split"] == "train"]
-    names = np.array([BASIC7.labels[BASIC7.index(label)] for label in table["label"]])
-    folder.mkdir()
-    lines = ["file,label,split"]
-    for label in labels:
-        for number, jpeg in enumerate(table["jpeg"].to_numpy()[names == label][:count]):
-            (folder / f"{label}{number}.jpg").write_bytes(jpeg)
-            lines.append(f"{label}{number}.jpg,{label},train")
-    (folder / "clips.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def little(fer2013: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few clips of two classes, and pictures of three."""
     folder = tmp_path_factory.mktemp("little")
     tasks.order_clips(fer2013, clips=40, test=8, frames=10, stills=4, groups=8).write(folder)
-    write_stills(folder / "stills", fer2013, ("neutral", "happiness", "fear"), 12)
+    tasks.write_stills(fer2013, folder / "stills", ("neutral", "happiness", "fear"), 12)
     return folder
 
 
@@ -222,19 +202,8 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
     ]
     for plan, cls in zip(plans, (FineTuning, Pretraining), strict=True):
         whole = make(plan, registry, tmp_path / "whole", device="cpu")
-        loss = cls.loss
-        left = iter(range(5))
-
-        def stopping(self: Training, *given: Any, loss: Any = loss, left: Any = left) -> torch.Tensor:
-            if next(left, None) is None:
-                raise KeyboardInterrupt
-            found: torch.Tensor = loss(self, *given)
-            return found
-
-        monkeypatch.setattr(cls, "loss", stopping)
-        with pytest.raises(KeyboardInterrupt):
+        with stopped_after(cls, 5), pytest.raises(KeyboardInterrupt):
             make(plan, registry, tmp_path / "stopped", device="cpu")
-        monkeypatch.setattr(cls, "loss", loss)
         told: list[str] = []
         stopped = make(plan, registry, tmp_path / "stopped", device="cpu", report=told.append)
         assert any("goes on in epoch" in line for line in told)
@@ -245,7 +214,7 @@ def test_from_pre_training_to_a_run_by_commands(fer2013: Path, shared_data: Path
     """Clips and pictures without labels, then clips in lists as MAFW has them, then a video."""
     data = tmp_path / "data"
     tasks.expression_clips(fer2013, clips=42, test=7, frames=10, stills=4, groups=6).write(data)
-    write_stills(data / "stills", fer2013, ("neutral", "fear"), 12)
+    tasks.write_stills(fer2013, data / "stills", ("neutral", "fear"), 12)
     runner = CliRunner()
 
     def call(line: str, *words: object) -> str:
