@@ -16,6 +16,7 @@ from affectkit_ifdd.sizes import MEAN, STD
 BLOCKS = {**{place: place for place in range(8)}, 14: 8, 15: 9}  # of its sixteen blocks, and which they become; the rest is left out
 EMBEDDED = re.compile(r"conv_proj\.")
 LEFT_OUT = re.compile(r"head\.")
+TRANSFORMER = ("embed.", "backbone.backbone.")  # what is begun with
 BLOCK = re.compile(r"blocks\.(\d+)\.")
 
 
@@ -34,21 +35,11 @@ def begin(network: IFDD, path: Path) -> None:
             f"{path} expects pixels standardised with mean {MEAN} and deviation {STD}, and with released_behaviour there is none; begin with random numbers then"
         )
     found = {name: value.float() for name, value in checkpoints.load_tensors(path).items()}
-    tensors = renamed(found)
-    wanted = {name: value for name, value in network.state_dict().items() if name.startswith(("embed.", "backbone.backbone."))}
-    problems = [f"{name} is missing" for name in wanted if name not in tensors]
-    problems += [
-        f"{name} has the shape {tuple(tensors[name].shape)} instead of {tuple(value.shape)}"
-        for name, value in wanted.items()
-        if name in tensors and tensors[name].shape != value.shape
-    ]
-    problems += [f"{name} is not known" for name in tensors if name not in wanted]
-    if problems:
-        raise CheckpointError(
-            f"{path} is no mvit_v2_s of torchvision that fits this network: {problems[0]}{f' and {len(problems) - 1} more' if problems[1:] else ''}. "
-            "It fits the published width and depth alone"
-        )
-    network.load_state_dict(tensors, strict=False)
+    rest = {name: value for name, value in network.state_dict().items() if not name.startswith(TRANSFORMER)}
+    try:
+        checkpoints.load_strict(network, {**rest, **renamed(found)}, path)
+    except CheckpointError as problem:
+        raise CheckpointError(f"{problem} It must be mvit_v2_s of torchvision, which fits the published width and depth alone") from None
 
 
 def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

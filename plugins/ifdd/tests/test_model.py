@@ -215,9 +215,9 @@ def test_the_start_is_torchvisions_network(kinetics: Path) -> None:
     [
         (network, lambda t: t, "published width and depth alone"),
         (lambda: network(released=True), lambda t: t, "standardised"),
-        (IFDD, lambda t: {k: v for k, v in t.items() if k != "norm.weight"}, r"backbone\.backbone\.norm\.weight is missing"),
-        (IFDD, lambda t: {**t, "cls_token": t["norm.weight"]}, "cls_token is not known"),
-        (IFDD, lambda t: {"conv_proj.weight": t["conv_proj.weight"]}, "is no mvit_v2_s of torchvision"),
+        (IFDD, lambda t: {k: v for k, v in t.items() if k != "norm.weight"}, r"1 missing: backbone\.backbone\.norm\.weight"),
+        (IFDD, lambda t: {**t, "cls_token": t["norm.weight"]}, r"1 unexpected: backbone\.backbone\.cls_token"),
+        (IFDD, lambda t: {"conv_proj.weight": t["conv_proj.weight"]}, "must be mvit_v2_s of torchvision"),
     ],
 )
 def test_starts_that_do_not_fit(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from affectkit_s4d.files import Stored
     from affectkit_s4d.model import S4D
 
-SIDE = 160  # pixels of a crop
+SIDE = 160  # pixels of a crop, where the file does not say others
 MARGIN = 0.2  # of the longer side of the box, on each side: the data sets' crops show the whole head
 TINY = {"side": 32, "frames": 16, "patch": 16, "width": 32, "depth": 3, "heads": 2, "hidden": 64, "first": 1, "experts": 4, "adapter": 8}
 """Sizes of random weights."""
@@ -85,24 +85,22 @@ class FaceDynamic(Modality):
         self._temperature = 1.0
 
     @cached_property
-    def _said(self) -> tuple[LabelSet | None, float | None]:
-        """Label set and rate by the file, where it is here and says so."""
+    def _said(self) -> tuple[LabelSet | None, float | None, int]:
+        """Label set, rate and side of a picture by the file, where it is here and says so."""
         from affectkit import checkpoints
         from affectkit_s4d.files import labels_of, read
 
-        if self.options.labels is not None and self.options.rate is not None:
-            return None, None
         try:
             path = checkpoints.local(next(iter(self.used_checkpoints().values())))
             if path is None:
-                return None, None
+                return None, None, SIDE
             if path.suffix != ".safetensors":
                 stored = read(path)
-                return stored.labels, stored.rate
+                return stored.labels, stored.rate, SIDE
             settings = checkpoints.settings(path)
         except CheckpointError:  # load says what is wrong with it
-            return None, None
-        return labels_of(settings, {}), settings.get("rate")
+            return None, None, SIDE
+        return labels_of(settings, {}), settings.get("rate"), settings.get("sizes", {}).get("side", SIDE)
 
     @property
     def labels(self) -> LabelSet:  # type: ignore[override]
@@ -111,9 +109,10 @@ class FaceDynamic(Modality):
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]
-        """Crops as often as in training."""
-        rate = self.options.rate or self._said[1] or RATE / stride_of(self.labels.name)
-        return Needs(inputs=(Input("faces", fps=rate, size=SIDE, margin=MARGIN),))
+        """Crops as often and as large as in training."""
+        _, rate, side = self._said
+        rate = self.options.rate or rate or RATE / stride_of(self.labels.name)
+        return Needs(inputs=(Input("faces", fps=rate, size=side, margin=MARGIN),))
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Loads a fine-tuned file.
@@ -166,7 +165,7 @@ class FaceDynamic(Modality):
         return path
 
     def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:
-        """Its views (V, T, 160, 160, 3) uint8, V of 1 or 2."""
+        """Its views (V, T, S, S, 3) uint8, V of 1 or 2."""
         import torch
 
         faces = clip.inputs.get("faces")

@@ -101,6 +101,13 @@ def test_released_behaviour_says_something_else_each_time(weights: Path) -> None
     assert not torch.equal(one, other)
 
 
+def test_crops_are_as_large_as_in_training(weights: Path, tmp_path: Path) -> None:
+    """Of files of the authors as published, and where there is no file yet."""
+    assert made(weights).needs.inputs[0].size == 32
+    assert made(authors(tmp_path / "dfew.pth", "DFEW", 7)).needs.inputs[0].size == 160
+    assert FaceDynamic().needs.inputs[0].size == 160
+
+
 def test_the_temperature_of_a_training_holds(weights: Path, tmp_path: Path) -> None:
     softer = tmp_path / "softer.safetensors"
     softer.write_bytes(weights.read_bytes())

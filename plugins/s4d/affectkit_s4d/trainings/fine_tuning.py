@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,7 +195,8 @@ class FineTuning(ClipTraining):
         frames = batch.get("frames")
         if frames is None or frames.dim() == 5:
             return logits
-        return logits.softmax(1).unflatten(0, frames.shape[:2]).mean(1).log()
+        views = logits.log_softmax(1).unflatten(0, frames.shape[:2])
+        return views.logsumexp(1) - math.log(views.shape[1])
 
     def loss(self, network: torch.nn.Module, batch: Mapping[str, torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
         """Cross-entropy with mixed labels, and the load-balance loss of the experts."""

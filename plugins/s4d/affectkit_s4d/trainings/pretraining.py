@@ -15,7 +15,7 @@ from affectkit.clip_augmentation import Augmentation
 from affectkit.clip_sampling import window
 from affectkit.clip_training import FRAMES, PICTURE, ClipOptions, ClipTraining, Stills
 from affectkit.datasets.items import Fold, Item
-from affectkit.probing import PICTURE_SUFFIXES
+from affectkit.media import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from affectkit.trainings import Pace
 from affectkit_s4d.trainings.fine_tuning import Network
 
@@ -29,7 +29,6 @@ SAID = LabelSet("reconstruction", ("hidden_pixels",), kind="multilabel")
 
 ANY = LabelSet("any", ("clip",))
 FOLDER = "folder"
-CLIP_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,11 +215,11 @@ def folder_of(data: Path, what: Literal["clips", "pictures"]) -> Fold:
     Raises:
         UsageError: where there are none.
     """
-    files = sorted(path for path in data.rglob("*") if path.suffix.lower() in (*CLIP_SUFFIXES, *PICTURE_SUFFIXES) and path.is_file())
+    files = sorted(path for path in data.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES | PICTURE_SUFFIXES and path.is_file())
     if what == "pictures":
         found = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES]
     else:
-        videos = [path for path in files if path.suffix.lower() in CLIP_SUFFIXES]
+        videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
         folders = {path.parent for path in files if path.suffix.lower() in PICTURE_SUFFIXES} - {data}
         found = sorted([*videos, *folders])
     if len(found) < 2:
