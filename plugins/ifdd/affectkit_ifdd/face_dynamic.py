@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 OWNER = "ifdd/face_dynamic"
 CHECKPOINT = "checkpoint"
-MADE = Checkpoint("face_dynamic.safetensors", source="affectkit train ifdd/face_dynamic")
+MADE = Checkpoint("ifdd_face_dynamic.safetensors", licence="that of the data it was made of", source="affectkit train ifdd/face_dynamic")
 TOGETHER = 8  # views of one forward pass
 RANDOM = Sizes(classes=len(DFEW7), side=64, width=16, blocks=(1, 1, 1, 1))  # of random weights
 LEAST = 2  # pictures in which something can move

@@ -261,6 +261,14 @@ def test_without_weights_the_command_that_makes_them_is_named(tmp_path: Path, mo
         FaceDynamic().see(torch.zeros(1, 16, 224, 224, 3))
 
 
+def test_a_file_that_lies_about_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the training of another plugin wrote into the folder in which one works."""
+    save_tensors(tmp_path / "face_dynamic.safetensors", {"conv.weight": torch.zeros(3)})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=r"affectkit train ifdd/face_dynamic"):
+        made(None)
+
+
 def test_one_picture_is_no_clip(ours: Path) -> None:
     component = made(ours)
     assert component.preprocess(drawn(1)) is None
