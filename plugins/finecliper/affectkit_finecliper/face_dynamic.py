@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from affectkit_finecliper.model import FineCliper
 
+ID = "finecliper/face_dynamic"
 BACKBONE, TUNED = "backbone", "tuned"
 UNTUNED = "clip"  # instead of a file: CLIP as it is
 OPENAI = Checkpoint(
@@ -203,7 +204,7 @@ class FaceDynamic(Modality):
 
         found = self.used_checkpoints().get(TUNED)
         path = None if found is None or self.options.tuned is None else local(found)
-        return None if path is None else read_tuned(path, self.id)
+        return None if path is None else read_tuned(path, ID)  # while it is made, it does not know its id
 
     def _check(self, header: Tuned, fingerprint: str, path: Path) -> None:
         """Nothing, where what was tuned fits the CLIP and the options.

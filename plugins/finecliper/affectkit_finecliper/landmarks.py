@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from affectkit.api import Checkpoint, Clip, ConfigError, Evidence, Needs, Provider
-from affectkit.components import Scope
+from affectkit.api import Checkpoint, ConfigError, Evidence
 from affectkit.errors import did_you_mean
 from affectkit_finecliper import drawing, mesh
-from affectkit_finecliper.views import FACES, nearest
+from affectkit_finecliper.on_crops import OnCrops
+from affectkit_finecliper.views import nearest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +65,7 @@ class LandmarksOptions:
             raise ConfigError(f"radius must be greater than 0 pixels, found {self.radius}")
 
 
-class Landmarks(Provider):
+class Landmarks(OnCrops):
     """478 points of the face in each crop of a window, and pictures of them, by MediaPipe's face landmarker without MediaPipe.
 
     ``maps`` (T, S, S, 3) uint8, white dots on black; ``points`` (T, 478, 3) float32 x, y, z in pixels of the crop; ``presence`` (T,) float32 in [0, 1];
@@ -76,8 +76,6 @@ class Landmarks(Provider):
 
     name = "landmarks"
     kind: ClassVar[str] = KIND
-    scope: ClassVar[Scope] = "face"
-    needs = Needs(inputs=(FACES,))
     Options = LandmarksOptions
     checkpoints: ClassVar = {"default": PUBLISHED}
     requires = ("ai_edge_litert",)
@@ -97,20 +95,13 @@ class Landmarks(Provider):
         threads = torch.get_num_threads()
         self._landmarker = Landmarker(self.weights(), self.id, blendshapes=self.options.blendshapes, threads=threads)
 
-    def provide(self, clips: Sequence[Clip]) -> list[Evidence]:
-        """Points and pictures of the crops of each clip."""
-        return [self._clip(clip.inputs["faces"]) for clip in clips]
-
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """A bundle whose networks see the same face in every crop, moved a little by its colours: with random numbers there would be none."""
         from affectkit_finecliper.tiny_landmarker import write
 
         return write(folder / "face_landmarker.task")
 
-    def _clip(self, faces: Evidence) -> Evidence:
-        crops = faces.data.get("crops")
-        if not faces.valid or crops is None or not len(crops):
-            return Evidence.none(KIND, faces.reason or "no face")
+    def look(self, crops: np.ndarray, times: np.ndarray | None) -> Evidence:
         found: Found = self._landmarker.find(crops, self.options.looks)
         valid = found.presence >= self.options.presence
         places = nearest(valid)
@@ -128,4 +119,4 @@ class Landmarks(Provider):
         if found.blendshapes is not None:
             data["blendshapes"] = found.blendshapes[places]
             quality["movement"] = float(np.ptp(found.blendshapes[valid], axis=0).max())
-        return Evidence(KIND, data, times=faces.times, quality=quality)
+        return Evidence(KIND, data, times=times, quality=quality)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from affectkit import pretrained
-from affectkit.api import Checkpoint, CheckpointError, Clip, ConfigError, Evidence, Needs, Provider
-from affectkit.components import Scope
+from affectkit.api import Checkpoint, CheckpointError, ConfigError, Evidence
 from affectkit.errors import did_you_mean
 from affectkit_finecliper import drawing
 from affectkit_finecliper.mesh import REGIONS
+from affectkit_finecliper.on_crops import OnCrops
 from affectkit_finecliper.parsing import KIND
-from affectkit_finecliper.views import FACES, nearest
+from affectkit_finecliper.views import nearest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +76,7 @@ class ParsingNetworkOptions:
             raise ConfigError(f"least must be in [0, 1], found {self.least}")
 
 
-class ParsingNetwork(Provider):
+class ParsingNetwork(OnCrops):
     """The regions of a face by a network that also sees glasses, ears, hair, hats, necks and clothes, and what covers a face.
 
     It gives what :class:`affectkit_finecliper.parsing.Parsing` gives, in the same colours. The licence of its data excludes commercial use. A crop in which less than the option ``least`` is face has the map of the nearest one in which there is more.
@@ -84,8 +84,6 @@ class ParsingNetwork(Provider):
 
     name = "parsing_network"
     kind: ClassVar[str] = KIND
-    scope: ClassVar[Scope] = "face"
-    needs = Needs(inputs=(FACES,))
     Options = ParsingNetworkOptions
     checkpoints: ClassVar = {"default": PUBLISHED}
     requires = ("transformers",)
@@ -114,18 +112,11 @@ class ParsingNetwork(Provider):
         self._network = network.to(device=device, dtype=dtype)
         self._device, self._dtype = device, dtype
 
-    def provide(self, clips: Sequence[Clip]) -> list[Evidence]:
-        """The regions in the crops of each clip."""
-        return [self._clip(clip.inputs["faces"]) for clip in clips]
-
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """A SegFormer of few, narrow layers, written by its own library."""
         return write(folder / tag)
 
-    def _clip(self, faces: Evidence) -> Evidence:
-        crops = faces.data.get("crops")
-        if not faces.valid or crops is None or not len(crops):
-            return Evidence.none(KIND, faces.reason or "no face")
+    def look(self, crops: np.ndarray, times: np.ndarray | None) -> Evidence:
         labels = np.concatenate([self._look(crops[first : first + BATCH]) for first in range(0, len(crops), BATCH)])
         share = np.isin(labels, FACE).mean(axis=(1, 2))
         valid = share >= self.options.least
@@ -133,7 +124,7 @@ class ParsingNetwork(Provider):
         if places is None:
             return Evidence.none(KIND, "no crop shows enough of a face")
         data = {"maps": drawing.coloured(labels[places]), "labels": labels[places], "valid": valid}
-        return Evidence(KIND, data, times=faces.times, quality={"found": float(valid.mean()), "face": float(share.mean())})
+        return Evidence(KIND, data, times=times, quality={"found": float(valid.mean()), "face": float(share.mean())})
 
     def _look(self, crops: np.ndarray) -> np.ndarray:
         """Regions (N, S, S) uint8 of crops (N, S, S, 3) uint8."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,20 +59,27 @@ def read_tuned(path: Path, owner: str) -> Tuned:
     Raises:
         CheckpointError: where it is damaged, or another kind of file.
     """
-    from affectkit.checkpoints import metadata
+    from affectkit import checkpoints
 
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{owner}: {path} is no file of '{MADE}', which writes safetensors; a whole CLIP is the option backbone")
     try:
-        found = json.loads(metadata(path).get("settings", "{}"))
+        found = checkpoints.settings(path)
         labels, name = tuple(found["labels"]), str(found["label_set"])
+        if other := set(labels) ^ set(found["texts"]):
+            raise ValueError(
+                f"its header has {len(labels)} labels and texts of {len(found['texts'])}, which differ in {', '.join(sorted(other))}"
+            )
+        temperature = float(found.get("temperature", 1.0))
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"its temperature is {temperature}")
         known = KNOWN.get(name)
         return Tuned(
             labels=known if known is not None and known.labels == labels else LabelSet(name, labels),
             shape=Shape(**{**found["shape"], "streams": tuple(found["shape"]["streams"])}),
             texts={canonical(label): Sides(*sides) for label, sides in found["texts"].items()},
             backbone=str(found["backbone"]),
-            temperature=float(found.get("temperature", 1.0)),
+            temperature=temperature,
         )
     except (KeyError, TypeError, ValueError, LabelError, ConfigError) as error:
         reason = f"its header has no {error}" if isinstance(error, KeyError) else str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -210,7 +211,12 @@ def test_a_stream_that_was_not_tuned_is_refused(tmp_path: Path):
     [
         ("head.safetensors", {}, "is no file of 'affectkit train finecliper/face_dynamic' (its header has no 'labels')"),
         ("head.safetensors", {"settings": json.dumps({"labels": list(BASIC7.labels)})}, "its header has no 'label_set'"),
-        ("head.safetensors", {"settings": "{"}, "is no file of"),
+        ("head.safetensors", {"settings": "{"}, "the settings in its header are no JSON object"),
+        (
+            "head.safetensors",
+            {"settings": json.dumps({"labels": ["anger", "fear"], "label_set": "two", "texts": {"fear": ["a", "b"], "joy": ["c", "d"]}})},
+            "finecliper/face_dynamic: {path} is no file of 'affectkit train finecliper/face_dynamic' (its header has 2 labels and texts of 2, which differ in anger, joy)",
+        ),
         ("head.pt", {}, "a whole CLIP is the option backbone"),
     ],
 )
@@ -218,7 +224,16 @@ def test_files_of_other_kinds(name: str, metadata: dict[str, str], message: str,
     save_file({"weight": torch.zeros(2)}, tmp_path / name, metadata)
     with pytest.raises(CheckpointError) as caught:
         loaded(**{**tuned, "tuned": str(tmp_path / name)})
-    assert message in str(caught.value)
+    assert message.replace("{path}", str(tmp_path / name)) in str(caught.value)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])
+def test_a_temperature_that_is_none(temperature: float, tuned: Mapping[str, str], tmp_path: Path):
+    path = Path(tuned["tuned"])
+    settings = checkpoints.settings(path) | {"temperature": temperature}
+    save_file(load_file(path), tmp_path / "cold.safetensors", {"settings": json.dumps(settings)})
+    with pytest.raises(CheckpointError, match=r"cold\.safetensors is no file of .* \(its temperature is "):
+        loaded(**{**tuned, "tuned": str(tmp_path / "cold.safetensors")})
 
 
 def test_a_file_that_lacks_a_tensor(tuned: Mapping[str, str], tmp_path: Path):

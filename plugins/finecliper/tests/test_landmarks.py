@@ -137,8 +137,9 @@ class TestLandmarks(ProviderContract):
     component = Landmarks
 
     @pytest.fixture(autouse=True, scope="class")
-    def random_weights(self, request: pytest.FixtureRequest, tiny: Path) -> None:
-        request.cls.options = {"checkpoint": str(tiny), "blendshapes": True}
+    @classmethod
+    def random_weights(cls, tiny: Path) -> None:
+        cls.options = {"checkpoint": str(tiny), "blendshapes": True}
 
 
 # real faces

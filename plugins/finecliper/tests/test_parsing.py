@@ -183,8 +183,9 @@ class TestParsingNetwork(ProviderContract):
     component = ParsingNetwork
 
     @pytest.fixture(autouse=True, scope="class")
-    def random_weights(self, request: pytest.FixtureRequest, folder: Path) -> None:
-        request.cls.options = {"checkpoint": str(folder), "side": 64, "least": 0.0}
+    @classmethod
+    def random_weights(cls, folder: Path) -> None:
+        cls.options = {"checkpoint": str(folder), "side": 64, "least": 0.0}
 
 
 def test_regions_by_the_names_of_the_classes(folder: Path):
