@@ -74,8 +74,9 @@ class TestFaces(ProviderContract):
     component = Faces
 
     @pytest.fixture(autouse=True, scope="class")
-    def random_weights(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
-        request.cls.options = {"checkpoint": str(Faces().write_random("default", tmp_path_factory.mktemp("random")))}
+    @classmethod
+    def random_weights(cls, tmp_path_factory: pytest.TempPathFactory) -> None:
+        cls.options = {"checkpoint": str(Faces().write_random("default", tmp_path_factory.mktemp("random")))}
 
 
 def test_boxes_in_pixels_of_the_frame_the_best_first(tmp_path):

@@ -61,8 +61,9 @@ class TestFaceStatic(ModalityContract):
     component = FaceStatic
 
     @pytest.fixture(autouse=True, scope="class")
-    def random_weights(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
-        request.cls.options = {"checkpoint": str(FaceStatic().write_random("default", tmp_path_factory.mktemp("random")))}
+    @classmethod
+    def random_weights(cls, tmp_path_factory: pytest.TempPathFactory) -> None:
+        cls.options = {"checkpoint": str(FaceStatic().write_random("default", tmp_path_factory.mktemp("random")))}
 
 
 def test_preprocessing_by_hand():

@@ -56,8 +56,9 @@ class TestLabelMatch(ModalityContract):
     component = LabelMatch
 
     @pytest.fixture(autouse=True, scope="class")
-    def random_weights(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
-        request.cls.options = {"checkpoint": str(LabelMatch().write_random("default", tmp_path_factory.mktemp("random")))}
+    @classmethod
+    def random_weights(cls, tmp_path_factory: pytest.TempPathFactory) -> None:
+        cls.options = {"checkpoint": str(LabelMatch().write_random("default", tmp_path_factory.mktemp("random")))}
 
 
 def test_the_published_matching(golden: ModuleType, goldens: Path) -> None:

@@ -11,10 +11,11 @@ import torch
 from affectkit_ras import tiny_text
 from affectkit_ras.language import SceneEmotion, TextEmotion
 from affectkit_ras.text_models import TextOptions
+from affectkit_ras.trainings.language import HeadOptions, SceneTraining
 from affectkit_ras.trainings.texts import read
 from click.testing import CliRunner
 
-from affectkit.api import BASIC7, BASIC8, UsageError
+from affectkit.api import BASIC7, BASIC8, Turn, UsageError
 from affectkit.cli import cli
 
 from .conftest import predict, words_clip
@@ -124,6 +125,39 @@ def test_no_video_is_in_two_parts(tmp_path: Path):
     train, held = (set(parts[name].groups) for name in ("train", "validation"))
     assert not train & held
     assert len(held) == 5
+
+
+def mixed(path: Path) -> Path:
+    """Texts that are half anger, a quarter neutral and a quarter other, and one of which nothing is said."""
+    rows = [f"{n}___0000.avi,He shouts {n},1,2,0,,0,0,0,1" for n in range(8)] + ["9___0000.avi,He waits,0,0,,0,0,0,0,0"]
+    path.write_text("\n".join([HEADER, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_shares_of_labels_are_kept(tmp_path: Path):
+    parts = read(mixed(tmp_path / "mixed.csv"), "*", 0.25, 0)
+    assert {name: part.shares.tolist() for name, part in parts.items()} == {
+        "train": [[0.25, 0.5, 0, 0, 0, 0, 0, 0.25]] * 6,
+        "validation": [[0.25, 0.5, 0, 0, 0, 0, 0, 0.25]] * 2,
+    }
+    assert set(parts["train"].truth.tolist()) == {BASIC8.index("anger")}
+
+
+def test_shares_are_learned_where_they_are_asked_for(folders, tmp_path: Path):
+    given = {"encoder": "sentence", "sentence": str(folders["sentence"])}
+    data = mixed(tmp_path / "mixed.csv")
+    hard, soft = (SceneTraining(HeadOptions(**given, soft=soft)) for soft in (False, True))
+    parts, shared = hard.parts(data), soft.parts(data)
+    assert (hard.labels, soft.labels) == (BASIC7, BASIC8)
+    rows, turn = np.arange(2), Turn(0, 0, 0.0)
+    assert "truth" not in parts["train"].batch(rows, turn)
+    batch = shared["train"].batch(rows, turn)
+    assert batch["truth"].tolist() == [[0.25, 0.5, 0, 0, 0, 0, 0, 0.25]] * 2
+    assert "truth" not in shared["train"].batch(rows, None)  # what is measured is the largest
+    network = soft.network().eval()
+    tensors = {name: torch.as_tensor(value) for name, value in batch.items()}
+    expected = -(network(tensors).log_softmax(1) * tensors["truth"]).sum(1).mean()
+    torch.testing.assert_close(soft.loss(network, tensors, torch.ones(8)), expected)
 
 
 def test_names_of_labels_are_read_as_well(tmp_path: Path):

@@ -38,6 +38,7 @@ class HeadOptions:
         fine_tune: layers of the encoder, from the last, that learn along; 0 leaves it as it is, and then each text is read by it once.
         files: which tables of the data are read, by their path in the folder: ``"*32B*_1.csv"``.
         held: share of the videos that are measured on where the data have no table for that.
+        soft: whether texts with several labels are learned with the share of each, rather than with the largest alone, as the authors did.
     """
 
     encoder: str = READY
@@ -50,6 +51,7 @@ class HeadOptions:
     fine_tune: int = 0
     files: str = "*"
     held: float = 0.2
+    soft: bool = False
 
     def __post_init__(self) -> None:
         if self.encoder not in CHECKPOINTS:
@@ -87,7 +89,8 @@ class _HeadTraining(Training):
         """Texts of tables; those to measure on are other videos."""
         tables = read(data, self.options.files, self.options.held, 0)
         other = BASIC8.index("other")
-        self.labels = BASIC8 if any((table.truth == other).any() for table in tables.values()) else BASIC7
+        says = any((table.shares[:, other] > 0).any() if self.options.soft else (table.truth == other).any() for table in tables.values())
+        self.labels = BASIC8 if says else BASIC7
         self._encoder = self._load()
         return {name: self._part(name, replace(table, texts=tuple(map(self.clean, table.texts)))) for name, table in tables.items()}
 
@@ -152,10 +155,15 @@ class _HeadTraining(Training):
         about = f"{self.reads} in {', '.join(sorted(views))}; groups are videos"
         # The columns of the seven emotions are the first of the eight.
         part = partial(Part, table.truth, table.groups, about=about, views=views if name != "train" and len(views) > 1 else {})
-        if self.options.fine_tune:
-            return part(_Tokens(ids), lengths=np.array([len(row) for row in ids]))
-        read_once = features(self.encoder, ids, TOGETHER)
-        return part(lambda rows, turn: {"feature": read_once[torch.from_numpy(rows)]})
+        shares = table.shares[:, : len(self.labels)]
+        tokens = _Tokens(ids)
+        read_once = None if self.options.fine_tune else features(self.encoder, ids, TOGETHER)
+
+        def batch(rows: np.ndarray, turn: Turn | None) -> Mapping[str, Any]:
+            found = tokens(rows) if read_once is None else {"feature": read_once[torch.from_numpy(rows)]}
+            return {**found, "truth": shares[rows]} if self.options.soft and turn is not None else found
+
+        return part(batch, lengths=np.array([len(row) for row in ids]) if self.options.fine_tune else None)
 
 
 class _Tokens:
@@ -164,7 +172,7 @@ class _Tokens:
     def __init__(self, ids: list[torch.Tensor]) -> None:
         self._ids = ids
 
-    def __call__(self, rows: np.ndarray, turn: Turn | None) -> Mapping[str, torch.Tensor]:
+    def __call__(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         import torch
 
         some = [self._ids[row] for row in rows.tolist()]

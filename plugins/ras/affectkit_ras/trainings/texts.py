@@ -35,20 +35,22 @@ class Texts:
 
     Attributes:
         texts: (N) what is read.
-        truth: (N,) int64 columns of ``basic8``.
+        truth: (N,) int64 columns of ``basic8``, the largest share of each text.
+        shares: (N, 8) float32 what share of a text has each label of ``basic8``; rows sum to 1.
         groups: (N,) the video that a text is of; the text itself where tables do not name it.
         views: (N,) the table that it is from.
     """
 
     texts: tuple[str, ...]
     truth: np.ndarray
+    shares: np.ndarray
     groups: np.ndarray
     views: np.ndarray
 
     def take(self, keep: np.ndarray) -> Texts:
         """Some of the rows, (N,) bool."""
         texts = tuple(text for text, kept in zip(self.texts, keep.tolist(), strict=True) if kept)
-        return Texts(texts, self.truth[keep], self.groups[keep], self.views[keep])
+        return Texts(texts, self.truth[keep], self.shares[keep], self.groups[keep], self.views[keep])
 
 
 def read(data: Path, pattern: str, held: float, seed: int) -> dict[str, Texts]:
@@ -103,25 +105,26 @@ def _table(path: Path, data: Path) -> Texts:
     text = next((lower[name] for name in TEXT if name in lower), None)
     if text is None:
         raise UsageError(f"{path} has no column {TEXT[0]!r}; found {', '.join(table.columns)}")
-    truth = _truth(path, table, lower)
+    shares = _shares(path, table, lower)
     texts = [" ".join(value.split()) for value in table[text]]
     name = next((lower[known] for known in NAME if known in lower), None)
     groups = [_video(value) for value in table[name]] if name is not None else texts
     view = path.stem if path == data else path.relative_to(data).with_suffix("").as_posix()
-    rows = Texts(tuple(texts), truth, np.array(groups, dtype=object).astype(str), np.full(len(texts), view))
-    return rows.take((truth >= 0) & np.array([count_words(value) > 0 for value in texts], dtype=bool))
+    rows = Texts(tuple(texts), shares.argmax(axis=1), shares, np.array(groups, dtype=object).astype(str), np.full(len(texts), view))
+    return rows.take(shares.any(axis=1) & np.array([count_words(value) > 0 for value in texts], dtype=bool))
 
 
-def _truth(path: Path, table: pd.DataFrame, lower: dict[str, str]) -> np.ndarray:
-    """(N,) columns of ``basic8``; -1 where a row says nothing."""
+def _shares(path: Path, table: pd.DataFrame, lower: dict[str, str]) -> np.ndarray:
+    """(N, 8) float32 shares of the labels of ``basic8``, which sum to 1, or are all 0 where a row says nothing."""
     import pandas as pd
 
     shares = {canonical(str(name)): name for name in table.columns if canonical(str(name)) in BASIC8.labels}
     if not [label for label in BASIC7.labels if label not in shares]:
-        numbers = np.full((len(table), len(BASIC8)), -1.0)
+        numbers = np.zeros((len(table), len(BASIC8)))
         for label, name in shares.items():
-            numbers[:, BASIC8.index(label)] = pd.to_numeric(table[name], errors="coerce").fillna(-1.0).to_numpy()
-        return np.where(numbers.max(axis=1) > 0, numbers.argmax(axis=1), -1)
+            numbers[:, BASIC8.index(label)] = pd.to_numeric(table[name], errors="coerce").fillna(0.0).clip(lower=0.0).to_numpy()
+        total = numbers.sum(axis=1, keepdims=True)
+        return np.divide(numbers, total, out=np.zeros_like(numbers), where=total > 0).astype(np.float32)
     named = next((lower[known] for known in LABEL if known in lower), None)
     if named is None:
         absent = [label for label in BASIC7.labels if label not in shares]
@@ -132,7 +135,7 @@ def _truth(path: Path, table: pd.DataFrame, lower: dict[str, str]) -> np.ndarray
     names = [canonical(value) for value in table[named]]
     if strange := sorted({name for name in names if name and name not in BASIC8.labels}):
         raise UsageError(f"{path} has labels that are no basic emotions: {', '.join(strange[:5])}; known are {', '.join(BASIC8.labels)}")
-    return np.array([BASIC8.index(name) if name else -1 for name in names], dtype=np.int64)
+    return np.array([[float(name == label) for label in BASIC8.labels] for name in names], dtype=np.float32).reshape(-1, len(BASIC8))
 
 
 def _video(name: str) -> str:
@@ -142,5 +145,5 @@ def _video(name: str) -> str:
 
 def _joined(tables: Sequence[Texts]) -> Texts:
     texts = tuple(text for table in tables for text in table.texts)
-    columns = (np.concatenate([getattr(table, name) for table in tables]) for name in ("truth", "groups", "views"))
+    columns = (np.concatenate([getattr(table, name) for table in tables]) for name in ("truth", "shares", "groups", "views"))
     return Texts(texts, *columns)
