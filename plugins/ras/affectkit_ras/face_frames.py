@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from affectkit import pretrained
 from affectkit.api import Checkpoint
 from affectkit.fingerprints import fingerprint
+from affectkit.remembering import Remembered
 
 KEPT = 4096  # crops whose embedding is kept; eight megabytes
 TOGETHER = 64  # crops of one forward pass
@@ -48,7 +48,7 @@ class FrameReader:
             torch.tensor(given.get(name, known), device=device) for name, known in (("image_mean", record.mean), ("image_std", record.std))
         )
         self._mean, self._std = mean.view(3, 1, 1), std.view(3, 1, 1)
-        self._said: OrderedDict[tuple[bytes, bool], Tensor] = OrderedDict()
+        self._said: Remembered[tuple[bytes, bool], Tensor] = Remembered(KEPT)
 
     def __call__(self, crops: Tensor, digests: Tensor, mask: Tensor) -> Tensor:
         """Embeddings of the crops of windows.
@@ -64,18 +64,12 @@ class FrameReader:
         rows = crops[mask]
         half = torch.is_autocast_enabled(crops.device.type)  # what half precision says is not kept for single precision
         keys = [(row.tobytes(), half) for row in digests[mask].cpu().numpy()]
-        fresh = {key: place for place, key in enumerate(keys) if key not in self._said}
-        found = {key: self._said[key] for key in keys if key in self._said}
-        places = list(fresh.values())
-        said = [self.read(rows[places[first : first + TOGETHER]]) for first in range(0, len(places), TOGETHER)]
-        found |= dict(zip(fresh, torch.cat(said), strict=True)) if said else {}
-        for key in keys:
-            self._said[key] = found[key]
-            self._said.move_to_end(key)
-        while len(self._said) > KEPT:
-            self._said.popitem(last=False)
+
+        def read(places: list[int]) -> list[Tensor]:
+            return [row for first in range(0, len(places), TOGETHER) for row in self.read(rows[places[first : first + TOGETHER]])]
+
         spread = torch.zeros(*mask.shape, self.size, device=crops.device)
-        spread[mask] = torch.stack([found[key] for key in keys])
+        spread[mask] = torch.stack(self._said(keys, read))
         return spread
 
     def read(self, crops: Tensor) -> Tensor:
