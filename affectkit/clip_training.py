@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from affectkit.cells import SHOWN, shown
 from affectkit.clip_augmentation import Augmentation, Mixing, transforms
 from affectkit.clip_batches import FRAMES, PICTURE, ClipBatches
 from affectkit.clip_reading import Cache, ClipReader
@@ -275,13 +274,8 @@ def _there(fold: Fold) -> Fold:
     """The fold itself, whose clips to learn from are all there; those of the test list are not looked for."""
     from affectkit.datasets.checks import missing
 
-    gone = missing(fold.train)
-    if gone:
-        named = shown([f"{id} ({reason})" for id, reason in list(gone.items())[:SHOWN]])
-        more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
-        raise UsageError(
-            f"{fold.dataset}: {len(gone)} of {len(fold.train)} clips to learn from are not there: {named}{more}; options.clips names their folder"
-        )
+    if gone := missing(fold.dataset, fold.train, "clips to learn from"):
+        raise UsageError(f"{gone}; --clips or options.clips names their folder")
     return fold
 
 

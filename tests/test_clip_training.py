@@ -344,7 +344,9 @@ def test_the_test_list_need_not_be_there_and_the_training_list_must(registry: pl
     table.write_text("\n".join(line.replace(line[:2], f"gone/{line[:2]}", 1) if ",test," in line else line for line in lines) + "\n")
     assert len(training_of(registry, plan_of(table, options={"clips": str(made)})).parts(table)["train"]) > 0
     table.write_text("\n".join([lines[0], "gone/77,left,train,x,25", *lines[1:]]) + "\n")
-    with pytest.raises(UsageError, match=r"csv: 1 of 41 clips to learn from are not there: gone/77 .*options.clips names their folder"):
+    with pytest.raises(
+        UsageError, match=r"csv: 1 of 41 clips to learn from are not there: gone/77 .*; --clips or options.clips names their folder"
+    ):
         training_of(registry, plan_of(table, options={"clips": str(made)})).parts(table)
 
 

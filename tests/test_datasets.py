@@ -341,6 +341,15 @@ def test_check_tells_of_clips_that_are_not_there_once(tmp_path: Path) -> None:
     assert found.text == f"csv: 1 of 1 clips are not there: c (no {tmp_path / 'none'})"
 
 
+def test_check_names_few_clips_and_where_they_may_lie(tmp_path: Path) -> None:
+    items = tuple(item(f"{n:05}", tmp_path / f"{n:05}") for n in range(5))
+    (found,) = (found for found in check([Fold("dfew", "1", DFEW7, (), items)], train=False) if found.kind == "missing")
+    assert found.text == (
+        f"dfew: 5 of 5 clips are not there: 00000 (no {tmp_path / '00000'}), 00001 (no {tmp_path / '00001'}), 00002 (no {tmp_path / '00002'}) and 2 more"
+        f"; without --clips their folder is one called {', '.join(DATASETS['dfew'].clips)}"
+    )
+
+
 def test_check_tells_of_items_that_two_folds_test_on(tmp_path: Path) -> None:
     (tmp_path / "x.mp4").touch()
     one, two = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -419,8 +420,6 @@ def test_clips_that_changed_are_asked_about_again(holes: Path, tmp_path: Path) -
 
 
 def test_a_clip_of_two_test_lists_has_no_place_in_one_folder(data: Path, tmp_path: Path) -> None:
-    import shutil
-
     mine = tmp_path / "data"
     shutil.copytree(data, mine)
     lists = mine / "EmoLabel_DataSplit"
@@ -451,6 +450,18 @@ def test_without_a_component_a_data_set_is_looked_over(holes: Path, tmp_path: Pa
 
 
 # refusals
+
+
+def test_what_is_wrong_in_the_lists_of_several_folds_is_told_at_once(data: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "data"
+    shutil.copytree(data, mine)
+    for fold in (1, 3):
+        (mine / f"EmoLabel_DataSplit/test(single-labeled)/set_{fold}.csv").write_text("video_name,label\n1,happy\n2,9\n")
+    told = refused("evaluate", "--dataset", "dfew", "--data", mine, "--folds", "1-3")
+    assert "4 problems" in told
+    for fold in (1, 3):
+        assert f"set_{fold}.csv, line 2: the label must be a number from 0 to 7, found 'happy'" in told
+        assert f"set_{fold}.csv, line 3: the label must be a number from 0 to 7, found '9'" in told
 
 
 def test_a_component_must_fit(data: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from affectkit.cli.score_tables import TITLES, number, show_class_by_class, show_table, text, told_of_one
-from affectkit.errors import UsageError, did_you_mean
+from affectkit.errors import AffectKitError, ConfigError, Problems, UsageError, did_you_mean, raise_all
 
 if TYPE_CHECKING:
     from affectkit.datasets import Fold
@@ -72,7 +72,16 @@ def evaluate_folds(component: str | None, registry: Callable[[], Registry], give
         raise UsageError(f"there is no label set {given['set']!r}. {did_you_mean(given['set'], KNOWN)}")
     labels = None if given["set"] is None else KNOWN[given["set"]]
     chosen = _chosen(given["folds"], datasets.folds(name, data, labels=labels))
-    folds = [datasets.read(name, data, fold, clips=given["clips"], fps=given["fps"], labels=labels) for fold in chosen]
+    folds: list[Fold] = []
+    problems: list[AffectKitError] = []
+    for fold in chosen:
+        try:
+            folds.append(datasets.read(name, data, fold, clips=given["clips"], fps=given["fps"], labels=labels))
+        except ConfigError as error:  # in the lists of one fold; others may have their own
+            problems.append(error)
+        except Problems as error:
+            problems += error.problems
+    raise_all(list({str(problem): problem for problem in problems}.values()))
     if component is None:
         return _look_over(folds, as_json=given["as_json"])
     _score(component, folds, registry(), given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -14,6 +14,7 @@ from affectkit.datasets.catalogue import DATASETS
 from affectkit.datasets.items import Fold, Item
 from affectkit.probing import PICTURE_SUFFIXES
 
+FEW = 3  # absent clips that are named
 Kind = Literal["counts", "shared", "missing"]
 
 
@@ -45,24 +46,27 @@ def check(folds: Sequence[Fold], *, train: bool = True) -> tuple[Flaw, ...]:
             where = f"{one.dataset}: {len(both)} items are tested on in fold {one.name} and in fold {other.name}"
             found.append(Flaw("shared", f"{where}: {shown(both[:SHOWN])}"))
     items = {item.id: item for fold in folds for item in (*(fold.train if train else ()), *fold.test)}
-    gone = missing(items.values())
-    if gone:
-        named = shown([f"{id} ({reason})" for id, reason in list(gone.items())[:SHOWN]])
-        more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
-        found.append(Flaw("missing", f"{folds[0].dataset}: {len(gone)} of {len(items)} clips are not there: {named}{more}"))
+    if gone := missing(folds[0].dataset, items.values()):
+        found.append(Flaw("missing", gone))
     return tuple(found)
 
 
-def missing(items: Iterable[Item]) -> Mapping[str, str]:
-    """The clips that are not there, by id, with the reason."""
-    known: dict[Path, str] = {}
-    found = {}
-    for item in items:
-        if item.path not in known:
-            known[item.path] = _reason(item.path)
-        if known[item.path]:
-            found[item.id] = known[item.path]
-    return found
+def missing(dataset: str, items: Collection[Item], what: str = "clips") -> str:
+    """Which clips are not there and why, without a full stop; an empty text where all are.
+
+    Args:
+        dataset: name of the data set.
+        items: of it.
+        what: they are, for the text.
+    """
+    reasons = {path: _reason(path) for path in dict.fromkeys(item.path for item in items)}
+    gone = [f"{item.id} ({reasons[item.path]})" for item in items if reasons[item.path]]
+    if not gone:
+        return ""
+    more = f" and {len(gone) - FEW} more" if len(gone) > FEW else ""
+    places = DATASETS[dataset].clips if dataset in DATASETS and len(gone) == len(items) else ()
+    where = f"; without --clips their folder is one called {', '.join(places)}" if places else ""
+    return f"{dataset}: {len(gone)} of {len(items)} {what} are not there: {', '.join(gone[:FEW])}{more}{where}"
 
 
 def _reason(path: Path) -> str:

@@ -64,7 +64,9 @@ def read_table(data: Path, labels: LabelSet | None, clips: Path | None, fps: flo
     """
     path = data / NAME if data.is_dir() else data
     if not path.is_file():
-        raise UsageError(f"there is no table of clips at {path}; --data takes a CSV file, or a folder with {NAME}")
+        raise UsageError(
+            f"there is no table of clips at {path}; --data takes a CSV file, or a folder with {NAME}; --dataset names other data sets"
+        )
     text = read_text(path, "a table of clips has the columns file, label and split or fold (docs/datasets.md shows it)")
     header = [cell.lower() for cell in text.header]
     timed = sorted({name for names in TIMES for name in names} & set(header))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,9 +18,6 @@ from affectkit.errors import UsageError
 from affectkit.intervals import Difference, Score, Tally, differences, scores, tally_classes
 from affectkit.labels import BASIC7, MAFW11, LabelSet
 
-if TYPE_CHECKING:
-    import torch
-
 ORDER2 = LabelSet("order2", ("offset", "onset"))
 """What the order-only task asks: whether a face goes from an expression to neutral, or from neutral to it; in the order that a table of clips gives these words."""
 
@@ -30,7 +26,7 @@ FPS = 5.0
 DRIFT = 1.5  # pixels by which the picture moves from its place, about
 CLEAR = 0.4  # share of the stills of a class that are used, those whose labels are least in doubt
 RIDGE = 0.1  # of the discriminant that says so
-PULLS = (1e-3, 1e-2, 1e-1)  # strengths of the ridge that the probe chooses from
+PULLS = (1e-3, 1e-2, 1e-1)  # of the squared weights, beside the mean of the cross-entropy: the probe chooses one
 FIVE = 5  # parts of the groups by which it chooses
 
 
@@ -281,56 +277,28 @@ class _MemoryReader(ClipReader):
 
 
 def mean_probe(clips: MadeClips) -> np.ndarray:
-    """What a linear reader of the mean of all frames says of the test list: (M, C) probabilities of softmax regression.
+    """What a linear reader of the mean of all frames says of the test list: (M, C) probabilities of softmax regression. Needs scikit-learn.
 
     Its ridge is the one of :data:`PULLS` that is best on groups of the training list that it has not seen.
 
     Args:
         clips: the task.
     """
-    import torch
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, GroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
-    pixels = clips.frames.mean(1).reshape(len(clips), -1).astype(np.float64)
-    train = ~clips.test
-    pixels = (pixels - pixels[train].mean(0)) / (pixels[train].std(0) + 1e-6)
-    _, _, axes = np.linalg.svd(pixels[train], full_matrices=False)
-    pixels = (
-        pixels @ axes.T
-    )  # with a ridge, weights lie in the span of the rows that they are learned from: nothing is lost, and less is to be computed
-    seen, truth, classes = torch.from_numpy(pixels).float(), torch.from_numpy(clips.truth), len(clips.labels)
-    names = np.unique(clips.groups[train])
-    part = np.searchsorted(names, np.where(train, clips.groups, names[0])) % min(FIVE, len(names))
-    right = dict.fromkeys(PULLS, 0)
-    for held in np.unique(part[train]):
-        learned, judged = (torch.from_numpy(np.flatnonzero(train & side)) for side in (part != held, part == held))
-        for pull in PULLS:
-            says = _regression(seen[learned], truth[learned], classes, pull)(seen[judged])
-            right[pull] += int((says.argmax(1) == truth[judged]).sum())
-    best = max(right, key=lambda pull: right[pull])
-    rows = torch.from_numpy(np.flatnonzero(train))
-    with torch.no_grad():
-        found: np.ndarray = _regression(seen[rows], truth[rows], classes, best)(seen[torch.from_numpy(clips.test)]).softmax(1).numpy()
+    train, pixels = ~clips.test, clips.frames.mean(1).reshape(len(clips), -1)
+    axes = make_pipeline(StandardScaler(), PCA()).fit(pixels[train])  # a ridge keeps weights in the span of its rows: nothing is lost
+    strengths = [1 / (2 * pull * train.sum()) for pull in PULLS]
+    parts = GroupKFold(min(FIVE, len(np.unique(clips.groups[train]))))
+    search = GridSearchCV(LogisticRegression(max_iter=1000), {"C": strengths}, cv=parts)
+    search.fit(axes.transform(pixels[train]), clips.truth[train], groups=clips.groups[train])
+    found = np.zeros((int(clips.test.sum()), len(clips.labels)))
+    found[:, search.classes_] = search.predict_proba(axes.transform(pixels[clips.test]))
     return found
-
-
-def _regression(rows: torch.Tensor, truth: torch.Tensor, classes: int, pull: float) -> torch.nn.Linear:
-    """Softmax regression: the least cross-entropy with ``pull`` times the squared weights."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    linear = torch.nn.Linear(rows.shape[1], classes)
-    torch.nn.init.zeros_(linear.weight)
-    torch.nn.init.zeros_(linear.bias)
-    search = torch.optim.LBFGS(linear.parameters(), max_iter=40, line_search_fn="strong_wolfe")
-
-    def loss() -> torch.Tensor:
-        search.zero_grad()
-        found = cross_entropy(linear(rows), truth) + pull * linear.weight.square().sum()
-        found.backward()
-        return found
-
-    search.step(loss)
-    return linear
 
 
 def score(clips: MadeClips, values: np.ndarray, metric: str = "uar") -> Score:
