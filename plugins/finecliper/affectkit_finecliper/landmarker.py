@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from affectkit.api import CheckpointError
+from affectkit.remembering import Remembered
 from affectkit_finecliper.mesh import BLENDSHAPE_POINTS, BLENDSHAPES, MESH, POINTS
 
 DETECTOR, SHAPES = "face_landmarks_detector.tflite", "face_blendshapes.tflite"
@@ -66,8 +67,7 @@ class Landmarker:
     def __init__(self, path: Path, owner: str, *, blendshapes: bool = False, threads: int = 1, kept: int = KEPT) -> None:
         self._mesh = _Network(path, DETECTOR, (1, SIDE, SIDE, 3), (POINTS * 3, 1), owner, threads)
         self._shapes = _Network(path, SHAPES, (1, len(BLENDSHAPE_POINTS), 2), (len(BLENDSHAPES),), owner, threads) if blendshapes else None
-        self._room = kept
-        self._kept: dict[tuple[bytes, int], tuple[np.ndarray, float, np.ndarray]] = {}
+        self._said: Remembered[tuple[bytes, int], tuple[np.ndarray, float, np.ndarray]] = Remembered(kept)
 
     def find(self, crops: np.ndarray, looks: int = 2) -> Found:
         """The points of crops.
@@ -76,26 +76,19 @@ class Landmarker:
             crops: (N, S, S, 3) uint8 RGB, a face in each.
             looks: how often each is looked at, at least once. From the second time on, the face is cut out upright by the points of the time before.
         """
-        each = [self._remembered(crop, looks) for crop in crops]
+        keys = [(hashlib.sha256(crop.tobytes()).digest(), looks) for crop in crops]
+        each = self._said(keys, lambda places: [self._one(crops[place], looks) for place in places])
         points = np.array([points for points, _, _ in each], np.float32).reshape(-1, POINTS, 3)
         presence = np.array([presence for _, presence, _ in each], np.float32)
         weights = np.array([weights for _, _, weights in each], np.float32).reshape(len(each), -1)
         return Found(points, presence, None if self._shapes is None else weights)
 
-    def _remembered(self, crop: np.ndarray, looks: int) -> tuple[np.ndarray, float, np.ndarray]:
+    def _one(self, crop: np.ndarray, looks: int) -> tuple[np.ndarray, float, np.ndarray]:
         """Points, presence and blendshapes of a crop, the last of which are empty where they are not wanted."""
-        key = hashlib.sha256(crop.tobytes()).digest(), looks
-        if key not in self._kept:
-            points, presence = self._one(crop, looks)
-            read = points[list(BLENDSHAPE_POINTS), :2]
-            self._kept[key] = points, presence, np.empty(0) if self._shapes is None else self._shapes(read)[0]
-        found = self._kept.pop(key)
-        self._kept[key] = found  # the latest is last
-        while len(self._kept) > self._room:
-            del self._kept[next(iter(self._kept))]
-        return found
+        points, presence = self._points(crop, looks)
+        return points, presence, np.empty(0) if self._shapes is None else self._shapes(points[list(BLENDSHAPE_POINTS), :2])[0]
 
-    def _one(self, crop: np.ndarray, looks: int) -> tuple[np.ndarray, float]:
+    def _points(self, crop: np.ndarray, looks: int) -> tuple[np.ndarray, float]:
         import cv2
 
         given = crop.shape[0]
