@@ -68,23 +68,22 @@ class Faces(Provider):
     checkpoints: ClassVar = {"default": checkpoint("faces", labels=None)}
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
-
         from affectkit import checkpoints
         from affectkit_mini.single_shot import FaceFinder
 
         path = self.weights()
         network = FaceFinder()
         checkpoints.load_strict(network, checkpoints.load_tensors(path), path)
-        self.use(network, device)
+        self.use(network, device, dtype)
 
-    def use(self, network: torch.nn.Module, device: torch.device) -> None:
-        """Takes a network instead of a file of weights; it is changed."""
+    def use(self, network: torch.nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """Takes a network instead of a file of weights; it is changed. ``dtype`` is the precision of its passes, single where none is given."""
         import torch
 
         from affectkit_mini.single_shot import fold
 
-        self._device = device
-        self._network = fold(network.eval().requires_grad_(False)).to(device, memory_format=torch.channels_last)
+        self._device, self._dtype = device, dtype or torch.float32
+        self._network = fold(network.eval().requires_grad_(False)).to(device, self._dtype, memory_format=torch.channels_last)
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """There is none: a detector of random numbers sees no face, and what follows would have nothing to read."""
@@ -128,8 +127,8 @@ class Faces(Provider):
         if not len(found):
             return found
         shown = scaled(closer(frame, torch.from_numpy(found.boxes).to(frame.device)).float())
-        looks = self._network.judge(torch.cat([shown, shown.flip(3)]).contiguous(memory_format=torch.channels_last))
-        second = looks.reshape(2, -1).mean(0).cpu()
+        looks = self._network.judge(torch.cat([shown, shown.flip(3)]).to(self._dtype, memory_format=torch.channels_last))
+        second = looks.float().reshape(2, -1).mean(0).cpu()
         scores = ((2 * torch.from_numpy(found.scores).logit(1e-6) + second) / 3).sigmoid().numpy()
         order = np.argsort(-scores, kind="stable")
         order = order[scores[order] >= self.options.score]
@@ -152,7 +151,7 @@ class Faces(Provider):
         padded = (size[0] + -size[0] % CELL, size[1] + -size[1] % CELL)
         shown = torch.empty((len(frames), 3, *padded), device=self._device, memory_format=torch.channels_last).fill_(BLACK)
         scaled(shown[..., : size[0], : size[1]].copy_(frames))
-        answers = self._network(shown)
+        answers = self._network(shown.to(self._dtype)).float()
         centres, strides = (part.to(self._device) for part in cells(*shown.shape[2:]))
         scores = answers[..., 0].sigmoid()
         stretch = torch.tensor([width / size[1], height / size[0]], device=self._device)

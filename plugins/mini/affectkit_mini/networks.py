@@ -11,51 +11,65 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 FACE_SIZE = 48  # pixels: FER2013 pictures are 48 x 48
+FACE_INSIDE = 96  # pixels, as large as a face is where the network learned to tell people
+FACE_CONTRAST = 0.35  # standard deviation of the grey that the network sees inside
 FACE_EMBEDDING = 128
-FACE_WIDTHS = (32, 64, 128, 256)
-FACE_BLOCKS = (2, 2, 2)
+FACE_STAGES = ((32, 3), (64, 4), (128, 3), (256, 3))  # channels and blocks at strides 4, 8, 16 and 32
 
 
-def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs))
+class Convolution(nn.Module):
+    """A convolution and its normalisation. At stride 2 it halves sides, and begins ``(size - 3) / 2`` pixels before the picture."""
+
+    def __init__(self, inputs: int, outputs: int, size: int = 3, stride: int = 1) -> None:
+        super().__init__()
+        before, after = (size // 2, size // 2) if stride == 1 else ((size - 3) // 2, size // 2)
+        self.pad = (before, after, before, after)
+        self.weigh = nn.Conv2d(inputs, outputs, size, stride, size // 2 if stride == 1 else 0, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
+        found: Tensor = self.norm(self.weigh(x if self.weigh.stride == (1, 1) else functional.pad(x, self.pad)))
+        return found
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut of one convolution where the shape changes."""
+    """Two 3 x 3 convolutions over a shortcut without parameters: the mean of four pixels where the stride is 2, zeros in channels that are new."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
-        self.first = _conv(inputs, outputs, stride)
-        self.second = _conv(outputs, outputs)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride > 1 or inputs != outputs:
-            narrow = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-            self.shortcut = nn.Sequential(narrow, nn.BatchNorm2d(outputs))
+        self.first = Convolution(inputs, outputs, stride=stride)
+        self.second = Convolution(outputs, outputs)
+        self.stride, self.new = stride, outputs - inputs
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
         y = self.second(functional.relu(self.first(x), inplace=True))
-        return functional.relu(y.add_(self.shortcut(x)), inplace=True)
-
-
-def _stages(widths: tuple[int, ...], blocks: tuple[int, ...]) -> list[nn.Module]:
-    layers: list[nn.Module] = []
-    inputs = widths[0]
-    for width, count in zip(widths[1:], blocks, strict=True):
-        for index in range(count):
-            layers.append(ResidualBlock(inputs, width, 2 if index == 0 else 1))
-            inputs = width
-    return layers
+        if self.stride > 1:
+            x = functional.avg_pool2d(x, self.stride)
+        if self.new:
+            x = functional.pad(x, (0, 0, 0, 0, 0, self.new))
+        return functional.relu(y.add_(x), inplace=True)
 
 
 class FaceNet(nn.Module):
-    """A residual network of 2.8 million parameters over grey 48 x 48 face crops."""
+    """A residual network of 4.4 million parameters over grey 48 x 48 face crops, which it enlarges to 96 x 96.
+
+    Its layers are those of dlib's face recognition network (King 2017) without the last block, so that it can begin with what that
+    has learned (``affectkit_mini.trainings.recognition``).
+    """
 
     def __init__(self, classes: int = 7, dropout: float = 0.3) -> None:
         super().__init__()
-        self.stem = nn.Sequential(_conv(1, FACE_WIDTHS[0]), nn.ReLU(inplace=True))
-        self.stages = nn.Sequential(*_stages(FACE_WIDTHS, FACE_BLOCKS))
-        self.project = nn.Sequential(nn.Linear(FACE_WIDTHS[-1], FACE_EMBEDDING, bias=False), nn.BatchNorm1d(FACE_EMBEDDING))
+        width = FACE_STAGES[0][0]
+        self.stem = Convolution(1, width, 7, 2)
+        blocks, inputs = [], width
+        for place, (width, count) in enumerate(FACE_STAGES):
+            for index in range(count):
+                blocks.append(ResidualBlock(inputs, width, 2 if place and not index else 1))
+                inputs = width
+        self.blocks = nn.Sequential(*blocks)
+        self.project = nn.Sequential(nn.Linear(inputs, FACE_EMBEDDING, bias=False), nn.BatchNorm1d(FACE_EMBEDDING))
         self.dropout = nn.Dropout(dropout)
         self.classify = nn.Linear(FACE_EMBEDDING, classes)
 
@@ -68,9 +82,20 @@ class FaceNet(nn.Module):
         Returns:
             Logits (B, C) and embeddings (B, 128).
         """
-        pooled = self.stages(self.stem(faces)).mean((2, 3))
-        embedding = self.project(pooled)
+        embedding = self.project(self.features(faces).mean((2, 3)))
         return self.classify(self.dropout(functional.silu(embedding))), embedding
+
+    def features(self, faces: Tensor) -> Tensor:
+        """What is seen at 3 x 3 places: (B, 256, 3, 3) of crops as :meth:`forward` takes them."""
+        inside = functional.interpolate(faces * FACE_CONTRAST, size=(FACE_INSIDE, FACE_INSIDE), mode="bilinear", align_corners=False)
+        x = functional.relu(self.stem(inside.contiguous(memory_format=torch.channels_last)), inplace=True)
+        found: Tensor = self.blocks(functional.max_pool2d(functional.pad(x, (0, 1, 0, 1)), 3, 2))
+        return found
+
+    @property
+    def convolutions(self) -> list[Convolution]:
+        """All of them, in the order in which a picture passes through."""
+        return [part for part in self.modules() if isinstance(part, Convolution)]
 
     def read(self, grey: Tensor) -> tuple[Tensor, Tensor]:
         """What the components use: the mean over a crop and its mirror image.

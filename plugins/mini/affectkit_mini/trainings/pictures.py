@@ -8,24 +8,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from affectkit_mini.networks import FACE_SIZE
-
 LENGTH = 20  # crops of a made sequence: 4 seconds at 5 per second
 
 
-def augment(grey: Tensor, generator: torch.Generator, erase: float = 0.4, size: int = FACE_SIZE) -> Tensor:
+def augment(grey: Tensor, generator: torch.Generator, erase: float = 0.4) -> Tensor:
     """Box and margin jitter, tilt, mirror, light, blur, lower resolution and erased rectangles.
 
     Args:
         grey: (B, 1, 48, 48) float in [0, 1].
         generator: source of every random number.
         erase: share of crops that lose a rectangle.
-        size: height and width of what is returned, in pixels; where it is smaller, the crops are smaller and not cut.
 
     Returns:
-        (B, 1, size, size) float in [0, 1].
+        (B, 1, 48, 48) float in [0, 1].
     """
-    count, height, width = len(grey), size, size
+    count, _, height, width = grey.shape
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return torch.rand(count, *shape, generator=generator) * (high - low) + low
@@ -47,7 +44,7 @@ def augment(grey: Tensor, generator: torch.Generator, erase: float = 0.4, size: 
 
     poor = uniform(0, 1) < 0.2
     if poor.any():
-        coarse = int(torch.randint(18, 40, (1,), generator=generator)) * size // FACE_SIZE
+        coarse = int(torch.randint(18, 40, (1,), generator=generator))
         small = functional.interpolate(grey[poor], size=coarse, mode="area")
         grey[poor] = functional.interpolate(small, size=(height, width), mode="bilinear", align_corners=False)
     soft = uniform(0, 1) < 0.15
