@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from affectkit.remembering import Remembered
 from affectkit_mini.networks import FaceNet
 from affectkit_mini.records import load_network
 
@@ -32,11 +32,11 @@ class Backbone:
     def __init__(self, net: FaceNet, settings: Mapping[str, Any]) -> None:
         self.net = net
         self.settings = settings
-        self._said: OrderedDict[tuple[bytes, bool], tuple[Tensor, Tensor]] = OrderedDict()
+        self._said: Remembered[tuple[bytes, bool], tuple[Tensor, Tensor]] = Remembered(KEPT)
 
     def forget(self) -> None:
         """Nothing is kept from here on, as before the first crop."""
-        self._said.clear()
+        self._said.forget()
 
     def read(self, faces: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """What the network says of the crops of windows.
@@ -51,16 +51,7 @@ class Backbone:
         rows = faces[mask]
         half = torch.is_autocast_enabled(faces.device.type)  # what half precision says is not kept for single precision
         keys = [(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), half) for row in rows.cpu().numpy()]
-        fresh = {key: place for place, key in enumerate(keys) if key not in self._said}
-        found = {key: self._said[key] for key in keys if key in self._said}
-        if fresh:
-            found |= dict(zip(fresh, zip(*self.net.read(rows[list(fresh.values())]), strict=True), strict=True))
-        for key in keys:
-            self._said[key] = found[key]
-            self._said.move_to_end(key)
-        while len(self._said) > KEPT:
-            self._said.popitem(last=False)
-        said = [found[key] for key in keys]
+        said = self._said(keys, lambda places: list(zip(*self.net.read(rows[places]), strict=True)))
         return _spread(torch.stack([row for row, _ in said]), mask), _spread(torch.stack([row for _, row in said]), mask)
 
 
@@ -75,6 +66,7 @@ def _spread(rows: Tensor, mask: Tensor) -> Tensor:
 def _loaded(path: Path, digest: str, device: torch.device) -> Backbone:
     net = FaceNet()
     settings = load_network(net, path)
+    net.fold()
     net.to(device).to(memory_format=torch.channels_last)  # a quarter faster on processors
     return Backbone(net, settings)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 FACE_SIZE = 48  # pixels: FER2013 pictures are 48 x 48
 FACE_INSIDE = 96  # pixels, as large as a face is where the network learned to tell people
@@ -25,7 +26,7 @@ class Convolution(nn.Module):
         before, after = (size // 2, size // 2) if stride == 1 else ((size - 3) // 2, size // 2)
         self.pad = (before, after, before, after)
         self.weigh = nn.Conv2d(inputs, outputs, size, stride, size // 2 if stride == 1 else 0, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
@@ -96,6 +97,11 @@ class FaceNet(nn.Module):
     def convolutions(self) -> list[Convolution]:
         """All of them, in the order in which a picture passes through."""
         return [part for part in self.modules() if isinstance(part, Convolution)]
+
+    def fold(self) -> None:
+        """Puts every normalisation into the convolution before it: in evaluation the same answers in less time; it can no longer learn."""
+        for layer in self.convolutions:
+            layer.weigh, layer.norm = fuse_conv_bn_eval(layer.weigh, layer.norm), nn.Identity()
 
     def read(self, grey: Tensor) -> tuple[Tensor, Tensor]:
         """What the components use: the mean over a crop and its mirror image.

@@ -39,7 +39,7 @@ def noise(height: int, width: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def faces() -> Faces:
-    component = Faces()
+    component = Faces(FacesOptions(precision="fp32"))  # the same on every processor
     component.load(CPU, torch.float32)
     return component
 
@@ -47,7 +47,7 @@ def faces() -> Faces:
 @pytest.fixture(scope="module")
 def eager() -> Faces:
     """Says something about every picture, whatever is in it."""
-    component = Faces(FacesOptions(score=0.0))
+    component = Faces(FacesOptions(score=0.0, precision="fp32"))
     component.load(CPU, torch.float32)
     return component
 
@@ -82,6 +82,20 @@ def test_the_people_of_a_photo_are_where_yunet_sees_them(faces: Faces, photo: np
     apart = np.linalg.norm(found.landmarks[overlap.argmax(1)] - truth.landmarks, axis=2) / truth.side[:, None]
     assert np.median(apart) < 0.1
     assert np.median(apart, axis=1).max() < 0.25
+
+
+def test_half_precision_finds_the_same_faces(photo: np.ndarray, portrait: np.ndarray):
+    found = []
+    for precision, dtype in (("fp32", torch.bfloat16), ("auto", torch.bfloat16)):
+        component = Faces(FacesOptions(score=0.5, precision=precision))  # type: ignore[arg-type]  # one of them
+        component.load(CPU, dtype)
+        found.append(find(component, photo, portrait))
+    for single, half in zip(*found, strict=True):
+        assert len(single) == len(half) > 0
+        np.testing.assert_allclose(half.scores, single.scores, atol=0.02)
+        np.testing.assert_allclose(half.boxes, single.boxes, atol=1.0)
+        np.testing.assert_allclose(half.landmarks, single.landmarks, atol=1.0)
+    assert not np.array_equal(found[0][0].boxes, found[1][0].boxes), "it was asked for and is used"
 
 
 def test_boxes_follow_the_picture(faces: Faces, portrait: np.ndarray):

@@ -120,8 +120,13 @@ def test_what_half_precision_says_is_kept_apart(loaded):
 
 def test_only_the_last_crops_are_kept(loaded, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(backbone, "KEPT", 4)
-    predict(loaded(FaceDynamic), face_clip(9, seed=79))
-    assert len(loaded(FaceDynamic)._net._said) == 4
+    shared = loaded(FaceDynamic)._net
+    small = backbone.Backbone(shared.net, shared.settings)
+    crops = torch.rand(1, 9, 48, 48, generator=torch.Generator().manual_seed(79))
+    with torch.inference_mode():
+        logits, _ = small.read(crops, torch.ones(1, 9, dtype=torch.bool))
+        assert len(small._said) == 4
+        torch.testing.assert_close(small.read(crops, torch.ones(1, 9, dtype=torch.bool))[0], logits, atol=1e-5, rtol=0)
 
 
 def test_labelled_photos(shared_data: Path, loaded):

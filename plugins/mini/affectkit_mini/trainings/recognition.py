@@ -102,4 +102,6 @@ def _array(path: Path, raw: bytes, after: int, count: int) -> tuple[Tensor, int]
             f"{path} is damaged or of another network: it has not the {count} numbers that are expected after byte {after}"
         )
     begin = place + len(mark)
+    if begin + 4 * count > len(raw):
+        raise CheckpointError(f"{path} ends after {len(raw)} bytes, within the {count} numbers at byte {begin}; get it again")
     return torch.from_numpy(np.frombuffer(raw, "<f4", count, begin).copy()), begin + 4 * count
