@@ -1,11 +1,12 @@
 """Batches: clips per second and peak memory of a modality that looks at faces, in batches against the same network clip by clip.
 
-    python benchmarks/face_dynamic.py s4d/face_dynamic [--set checkpoint=FILE] [--batches 1,8,32] [--clips 32] [--pairs 3] [--device auto]
+    python benchmarks/face_dynamic.py s4d/face_dynamic [--published] [--set checkpoint=FILE] [--batches 1,8,32] [--clips 32] [--pairs 3] [--device auto]
 
 Clips are made of noise that drifts, as squares of the size and number that the modality asks for; what they show does not change what they cost. Preprocessing is timed by
 itself, as a run does it in other threads. Then, in one process and in turns, the same clips are looked at in batches and one by one, the answers compared, and the ratio
 of each pair is taken. Memory is the peak of a fresh process per size while it looks at one batch, with the weights: on a GPU what torch has allocated, on a processor the
-resident set, which has Python and torch in it as well. Weights are those of the options; with --tiny small random ones, which say nothing of the real network.
+resident set, which has Python and torch in it as well. Weights are those of the options; with --published random ones of the published size, for the systems that have one; with --tiny small random ones, which say
+nothing of the real network.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import published
 import torch
 import yaml
 from common import guarded, spread, table
@@ -65,6 +67,8 @@ def loaded(given: argparse.Namespace, folder: Path, device: torch.device) -> Mod
     """The modality with its weights on the device."""
     entry = plugins.load().get(given.modality, "modality")
     options = dict(_pair(text) for text in given.overrides)
+    if given.published:
+        options |= published.options(entry.id, folder)
     if given.tiny:
         plain = entry.cls(build(entry.cls.Options, options))
         options["checkpoint"] = str(plain.write_random(next(iter(plain.used_checkpoints()), "given"), folder))
@@ -117,6 +121,7 @@ def peak(given: argparse.Namespace, size: int) -> float:
     """Peak memory in MB of one batch of a size, in a process of its own."""
     command = [sys.executable, __file__, given.modality, "--device", given.device, "--seconds", str(given.seconds), "--memory", str(size)]
     command += [word for text in given.overrides for word in ("--set", text)] + ["--tiny"] * given.tiny
+    command += ["--published"] * given.published
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"a batch of {size} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -149,6 +154,7 @@ def main() -> None:
     parser.add_argument("modality", help="a modality that looks at faces, for instance mini/face_dynamic")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="an option of the modality")
     parser.add_argument("--tiny", action="store_true", help="small random weights instead of those of the options")
+    parser.add_argument("--published", action="store_true", help="random weights of the published size: s4d, ifdd and finecliper")
     parser.add_argument("--batches", default="1,8,32", help="sizes of batches (default: 1,8,32)")
     parser.add_argument("--clips", type=int, default=32, help="clips that are looked at, by both sides of a pair (default: 32)")
     parser.add_argument("--pairs", type=int, default=3, help="how often both sides are measured (default: 3)")

@@ -112,6 +112,20 @@ def test_face_dynamic_refuses_what_sees_no_faces() -> None:
     assert "mini/audio does not look at faces" in done.stderr
 
 
+@pytest.mark.slow
+def test_published_sizes_are_those_of_the_papers() -> None:
+    said = printed("face_dynamic.py", "ifdd/face_dynamic", "--published", "--batches", "1", "--clips", 1, "--pairs", 1, "--device", "cpu")
+    assert said.startswith("ifdd/face_dynamic on a processor")
+    assert float(said.splitlines()[-1].split()[-1]) > 4 * 37.6, "megabytes: its 37.6 million parameters are among them"
+
+
+def test_sizes_that_nobody_published_are_not_made_up() -> None:
+    command = [sys.executable, str(FOLDER / "face_dynamic.py"), "mini/face_dynamic", "--published"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode != 0
+    assert "--published knows s4d/face_dynamic, ifdd/face_dynamic, finecliper/face_dynamic; found mini/face_dynamic" in done.stderr
+
+
 def test_faces_prints_a_row_per_detector(shared_data: Path, tmp_path: Path) -> None:
     listed = tmp_path / "listed.txt"
     listed.write_text("video/single_face.mp4\nimages/angry.jpg\nimages/absent.jpg\n", encoding="utf-8")

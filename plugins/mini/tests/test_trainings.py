@@ -15,7 +15,7 @@ from affectkit_mini.single_shot import FaceFinder, cells
 from affectkit_mini.trainings import detection, sentence_features
 from affectkit_mini.trainings.canvases import NO_FACE, Canvases, cut, goals
 from affectkit_mini.trainings.detection_loss import loss, of_judge
-from affectkit_mini.trainings.faces import FaceTraining
+from affectkit_mini.trainings.faces import RANDOM, FaceOptions, FaceTraining
 from affectkit_mini.trainings.language import SceneTraining, TextTraining, distribution
 from affectkit_mini.trainings.sentence_features import Sentences
 from affectkit_mini.trainings.sequences import SequenceOptions, SequenceTraining
@@ -37,7 +37,11 @@ TRAININGS = (detection.DetectionTraining, FaceTraining, SequenceTraining, VoiceT
 
 
 def made(cls: type[Training]) -> Training:
-    return cls(SequenceOptions(sequences=48)) if cls is SequenceTraining else cls()
+    small = {
+        SequenceTraining: SequenceOptions(sequences=48),
+        FaceTraining: FaceOptions(start=RANDOM),
+    }  # dlib's file is a package of its own
+    return cls(small[cls]) if cls in small else cls()
 
 
 @pytest.fixture
