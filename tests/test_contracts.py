@@ -36,8 +36,9 @@ def registry() -> Registry:
 
 @cache
 def options() -> Mapping[str, Mapping[str, Any]]:
-    """Options of the default recipe, which names the fitted weights, and heads to blend."""
-    return {**Recipe.load("mini/mini", find=registry().recipe).components, "core/blend": {"heads": BLEND}}
+    """Options of the default recipe, which names the fitted weights, heads to blend, and a training that begins without the package of another network."""
+    own = {"core/blend": {"heads": BLEND}, "mini/face_static_training": {"start": "random"}}
+    return {**Recipe.load("mini/mini", find=registry().recipe).components, **own}
 
 
 def ids() -> list[str]:
