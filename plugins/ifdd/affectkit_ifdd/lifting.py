@@ -21,7 +21,6 @@ from affectkit_ifdd.sizes import SLOTS
 REACH = 2.0  # slots by which an index can move
 LAYERS = 7  # channels in which slots are compared
 HEADS = 8
-DROPPED = 0.2  # share of the training clips for which a residual branch is left out
 
 
 class Split(NamedTuple):
@@ -121,11 +120,12 @@ class Lifting(nn.Module):
         channels: of a patch.
         grid: patches of a side.
         aligned: as in :class:`Splitting`.
-        whole_dropped: whether training leaves out the last layer, which has no residual, for a fifth of the clips, so that their feature is zero, as the
+        dropped: share of the training clips for which a residual branch is left out.
+        whole_dropped: whether the last layer, which has no residual, is left out for that share of the clips as well, so that their feature is zero, as the
             published code does.
     """
 
-    def __init__(self, channels: int, grid: int, aligned: bool, whole_dropped: bool) -> None:
+    def __init__(self, channels: int, grid: int, aligned: bool, dropped: float, whole_dropped: bool) -> None:
         super().__init__()
         # Positions that are published and never used: the patches carry theirs.
         self.spatial_pos = nn.Parameter(torch.zeros(grid * grid, channels), requires_grad=False)
@@ -148,8 +148,8 @@ class Lifting(nn.Module):
             nn.Linear(channels, 4 * channels), nn.GELU(), nn.Dropout(0.0), nn.Linear(4 * channels, channels), nn.Dropout(0.0)
         )
         self.project_compress = nn.Linear(SLOTS // 2 * grid * grid, 1, bias=False)
-        self.drop = StochasticDepth(DROPPED, "row")
-        self.drop_whole = StochasticDepth(DROPPED if whole_dropped else 0.0, "row")
+        self.drop = StochasticDepth(dropped, "row")
+        self.drop_whole = StochasticDepth(dropped if whole_dropped else 0.0, "row")
 
     def forward(self, patches: Tensor) -> Lifted:
         """Lifts clips.

@@ -19,8 +19,8 @@ from affectkit_ifdd.lifting import Lifted, Lifting
 from affectkit_ifdd.sizes import MEAN, SLOTS, STD, Sizes
 
 RELEASED_CONSTRAINT = 0.1  # weight of the constraint term, a sum over the batch, in the published loss
-DEPTH_DROPPED = 0.2  # of the last block; less in those before
-HEAD_DROPPED = 0.5
+DROPPED = 0.5  # share of the numbers of a clip that the classifier does not see in training
+BRANCHES = 0.2  # share of the training clips for which a residual branch is left out, in the last block and in the lifting; less in the blocks before
 
 
 class Seen(NamedTuple):
@@ -70,7 +70,7 @@ class Embedding(nn.Module):
 class Multiscale(nn.Module):
     """The transformer: torchvision's blocks of MViTv2, of which each stage halves the grid and doubles the channels."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: Sizes, branches: float) -> None:
         super().__init__()
         norm = partial(nn.LayerNorm, eps=1e-6)
         side, last = sizes.side // 4, sum(sizes.blocks) - 1
@@ -97,7 +97,7 @@ class Multiscale(nn.Module):
                         residual_with_cls_embed=False,
                         rel_pos_embed=True,
                         proj_after_attn=True,
-                        stochastic_depth_prob=DEPTH_DROPPED * len(self.blocks) / last,
+                        stochastic_depth_prob=branches * len(self.blocks) / last,
                         norm_layer=norm,
                     )
                 )
@@ -119,13 +119,13 @@ class Multiscale(nn.Module):
 class Pyramid(nn.Module):
     """The transformer, two of its stages over each other, and the lifting."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: Sizes, branches: float) -> None:
         super().__init__()
         fine, coarse = sizes.channels // 2, sizes.channels
-        self.backbone = Multiscale(sizes)
+        self.backbone = Multiscale(sizes, branches)
         self.PANLayer = nn.Sequential(nn.Conv2d(fine, fine, 3, stride=2, padding=2, dilation=2, bias=False))
         self.CatConv = nn.Conv2d(fine + coarse, coarse, 1, bias=False)
-        self.WaveLifts = Lifting(coarse, sizes.grid, aligned=not sizes.released, whole_dropped=sizes.released)
+        self.WaveLifts = Lifting(coarse, sizes.grid, aligned=not sizes.released, dropped=branches, whole_dropped=sizes.released)
 
     def forward(self, embedded: Tensor) -> tuple[Tensor, Tensor, Tensor, Lifted]:
         """The stages, the pyramid and the lifting of (B, width, S, side / 4, side / 4)."""
@@ -138,9 +138,9 @@ class Pyramid(nn.Module):
 class Head(nn.Module):
     """The classifier."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: Sizes, dropped: float) -> None:
         super().__init__()
-        self.head = nn.Sequential(nn.Dropout(HEAD_DROPPED), nn.Linear(sizes.channels, sizes.classes))
+        self.head = nn.Sequential(nn.Dropout(dropped), nn.Linear(sizes.channels, sizes.classes))
 
     def forward(self, feature: Tensor) -> Tensor:
         """(B, 8 * width) as (B, classes)."""
@@ -153,14 +153,16 @@ class IFDD(nn.Module):
 
     Args:
         sizes: what it is made of.
+        dropped: share of the numbers of a clip that the classifier does not see in training; the published one.
+        branches: share of the training clips for which a residual branch is left out; the published one.
     """
 
-    def __init__(self, sizes: Sizes | None = None) -> None:
+    def __init__(self, sizes: Sizes | None = None, *, dropped: float = DROPPED, branches: float = BRANCHES) -> None:
         super().__init__()
         self.sizes = sizes = sizes or Sizes()
         self.embed = Embedding(sizes)
-        self.backbone = Pyramid(sizes)
-        self.head = Head(sizes)
+        self.backbone = Pyramid(sizes, branches)
+        self.head = Head(sizes, dropped)
         nn.init.trunc_normal_(self.backbone.backbone.pos_encoding.class_token, std=0.02)
 
     def forward(self, clips: Tensor) -> Tensor:

@@ -43,6 +43,8 @@ class FaceDynamicOptions(ClipOptions):
             clips, and the constraint term added up, so that its weight (0.1) grows with the batch; ``constraint`` is then not looked at.
         width: channels of the first stage.
         blocks: of each stage.
+        dropped: share of the numbers of a clip that the classifier does not see; the published 0.5 is for the published size and a hundred epochs.
+        branches: share of the clips for which a residual branch is left out, likewise 0.2. A narrow network that learns for few epochs learns sooner with little or none.
     """
 
     frames: int = 16
@@ -56,9 +58,13 @@ class FaceDynamicOptions(ClipOptions):
     released_behaviour: bool = False
     width: int = 96
     blocks: tuple[int, ...] = PUBLISHED
+    dropped: float = 0.5
+    branches: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not (0 <= self.dropped < 1 and 0 <= self.branches < 1):
+            raise ConfigError(f"dropped and branches must be in [0, 1), found {self.dropped} and {self.branches}")
         own = Sizes(2, self.frames, self.size, self.width, self.blocks)
         if self.constraint < 0 or (self.stride is not None and self.stride < 0):
             raise ConfigError(f"constraint and stride must not be negative, found {self.constraint} and {self.stride}")
@@ -133,7 +139,7 @@ class FaceDynamicTraining(ClipTraining):
         from affectkit_ifdd.model import IFDD
         from affectkit_ifdd.pretrained import begin
 
-        network = IFDD(self.sizes)
+        network = IFDD(self.sizes, dropped=self.options.dropped, branches=self.options.branches)
         if self._start is not None:
             begin(network, self._start)
         return network

@@ -104,7 +104,7 @@ def test_an_index_moves_by_two_slots_at_most() -> None:
 def test_the_lifting_updates_first_and_predicts_from_what_was_updated() -> None:
     """Against the two steps written out with torch's own attention."""
     torch.manual_seed(0)
-    lifting = Lifting(16, 2, aligned=True, whole_dropped=False).eval()
+    lifting = Lifting(16, 2, aligned=True, dropped=0.2, whole_dropped=False).eval()
     patches = torch.randn(2, SLOTS, 16, 2, 2)
 
     def told(query: torch.nn.Linear, both: torch.nn.Linear, asks: torch.Tensor, says: torch.Tensor) -> torch.Tensor:

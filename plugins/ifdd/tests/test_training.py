@@ -28,7 +28,7 @@ from affectkit.testing.trainings import stopped_after
 from affectkit.training_recipes import Plan
 
 TINY = {"size": 32, "width": 8, "blocks": [1, 1, 1, 1], "start": "random"}
-SMALL = {**TINY, "width": 16}
+SMALL = {**TINY, "width": 16, "dropped": 0.1, "branches": 0.0}  # the published shares are for a large network that learns for long
 LABELS = ("darker", "lighter")
 
 
@@ -163,6 +163,7 @@ def test_the_constraint_is_learned(data: Path) -> None:
         ({"start": "k400"}, "fit 224 pixels, width 96 and blocks"),
         ({"start": "k400", "size": 224, "width": 96, "blocks": [1, 2, 5, 2], "released_behaviour": True}, "expect standardised pixels"),
         ({"constraint": -1}, "must not be negative"),
+        ({"dropped": 1.0}, r"dropped and branches must be in \[0, 1\), found 1\.0 and 0\.2"),
         ({"frames": 20}, "reads 16 or 32 frames, found 20"),
         ({"size": 50}, "multiple of 32 pixels, found 50"),
         ({"stills": {"dataset": "csv", "data": "x"}}, "learns from clips alone"),
