@@ -144,7 +144,7 @@ class Plan:
         balance: what is done about rare classes.
         early_stopping: chooses the epoch by the validation part; ``None`` takes the last epoch.
         seed: of everything that is random.
-        workers: processes that prepare batches, 0 for the training's own.
+        workers: processes that prepare batches, at most one per processor; 0 for the training's own.
         store: precision in which weights are written.
     """
 

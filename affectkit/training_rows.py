@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -122,7 +123,11 @@ class _Kind:
 
 
 def loader(part: Part, order: Order, workers: int) -> DataLoader[Any]:
-    """Batches of a part in that order, each as ``{"batch": tensors by name}``; workers live for the whole training, with what they keep in memory."""
+    """Batches of a part in that order, each as ``{"batch": tensors by name}``; workers live for the whole training, with what they keep in memory.
+
+    There are no more workers than processors: recipes are written for large machines.
+    """
+    workers = min(workers, os.cpu_count() or 1)
     return DataLoader(_Rows(part), batch_size=None, sampler=order, num_workers=workers, collate_fn=_same, persistent_workers=workers > 0)
 
 

@@ -270,6 +270,6 @@ def test_expressions_are_learned_better_than_from_the_mean_of_the_frames(
 ) -> None:
     """Than by a linear reader of the mean image, with an interval over the groups of faces."""
     made = tasks.expression_clips(shared_data / "faces" / "fer2013.parquet", clips=1400, test=700, size=32)
-    found = tasks.gain(made, learned(registry, made, tmp_path, crop=1.0, epochs=10, batch_size=16), tasks.mean_probe(made))
+    found = tasks.gain(made, learned(registry, made, tmp_path, crop=1.0, epochs=7, batch_size=16), tasks.mean_probe(made))
     assert found.low is not None
     assert found.low > 0
