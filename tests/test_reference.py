@@ -73,7 +73,7 @@ def test_no_markup_of_docstrings_is_left() -> None:
     assert not re.findall(r"(?<!`)``[^`\n]|:(?:class|func|meth|attr|data|mod):", text)
 
 
-@pytest.mark.parametrize(("path", "item"), documented(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("path", "item"), list(documented()), ids=lambda value: value if isinstance(value, str) else "")
 def test_docstrings_speak_of_what_is_there(path: str, item: Any) -> None:
     """A summary is there; the arguments that are told exist, and those of a function are told all or none."""
     doc = MAKER["Docstring"].of(item)
