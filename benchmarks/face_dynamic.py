@@ -5,8 +5,8 @@
 Clips are made of noise that drifts, as squares of the size and number that the modality asks for; what they show does not change what they cost. Preprocessing is timed by
 itself, as a run does it in other threads. Then, in one process and in turns, the same clips are looked at in batches and one by one, the answers compared, and the ratio
 of each pair is taken. Memory is the peak of a fresh process per size while it looks at one batch, with the weights: on a GPU what torch has allocated, on a processor the
-resident set, which has Python and torch in it as well. Weights are those of the options; with --published random ones of the published size, for the systems that have one; with --tiny small random ones, which say
-nothing of the real network.
+resident set, which has Python and torch in it as well. Weights are those of the options; with
+--published random ones of the published size, for the systems that have one; with --tiny small random ones, which say nothing of the real network.
 """
 
 from __future__ import annotations

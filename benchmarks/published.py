@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from affectkit import open_clip_files
 from affectkit.checkpoints import RANDOM, random_network, save_tensors
 from affectkit.errors import UsageError
 from affectkit.labels import BASIC7, DFEW7
@@ -55,7 +56,7 @@ def _finecliper(folder: Path) -> dict[str, Path]:
     from affectkit_finecliper.tuned import settings
     from affectkit_finecliper.views import FRAMES
 
-    backbone = clip_files.write_tiny(folder / "clip", open_clip.get_model_config(clip_files.OPENAI))
+    backbone = open_clip_files.write_random(folder / "clip", open_clip.get_model_config(clip_files.OPENAI))
     clip = clip_files.load(backbone, "finecliper/face_dynamic", openai=False)
     shape = Shape(FRAMES, ("frames",))
     header = {"labels": BASIC7.labels, **settings(BASIC7, shape, described(BASIC7), clip.fingerprint)}

@@ -39,7 +39,7 @@ def noise(height: int, width: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def faces() -> Faces:
-    component = Faces(FacesOptions(precision="fp32"))  # the same on every processor
+    component = Faces(FacesOptions(bf16=False))  # the same on every processor
     component.load(CPU, torch.float32)
     return component
 
@@ -47,7 +47,7 @@ def faces() -> Faces:
 @pytest.fixture(scope="module")
 def eager() -> Faces:
     """Says something about every picture, whatever is in it."""
-    component = Faces(FacesOptions(score=0.0, precision="fp32"))
+    component = Faces(FacesOptions(score=0.0, bf16=False))
     component.load(CPU, torch.float32)
     return component
 
@@ -86,8 +86,8 @@ def test_the_people_of_a_photo_are_where_yunet_sees_them(faces: Faces, photo: np
 
 def test_half_precision_finds_the_same_faces(photo: np.ndarray, portrait: np.ndarray):
     found = []
-    for precision, dtype in (("fp32", torch.bfloat16), ("auto", torch.bfloat16)):
-        component = Faces(FacesOptions(score=0.5, precision=precision))  # type: ignore[arg-type]  # one of them
+    for options, dtype in ((FacesOptions(score=0.5, bf16=False), torch.float32), (FacesOptions(score=0.5, bf16=True), torch.float32)):
+        component = Faces(options)
         component.load(CPU, dtype)
         found.append(find(component, photo, portrait))
     for single, half in zip(*found, strict=True):
