@@ -260,7 +260,9 @@ def test_order_is_learned_from_real_faces(registry: plugins.Registry, shared_dat
     """From neutral to an expression or back, where whoever does not look at the order is right in one half of the clips."""
     made = tasks.order_clips(shared_data / "faces" / "fer2013.parquet", clips=600, size=32)
     assert tasks.score(made, tasks.mean_probe(made), "war").value == 0.5
-    assert tasks.score(made, learned(registry, made, tmp_path, crop=0.9, epochs=4, batch_size=8, seed=1), "war").value >= 0.9
+    found = tasks.score(made, learned(registry, made, tmp_path, crop=0.9, epochs=4, batch_size=8, seed=1), "war")
+    print(found)  # noqa: T201  with -s: the figures of the README
+    assert found.value >= 0.9
 
 
 @pytest.mark.slow
@@ -271,5 +273,6 @@ def test_expressions_are_learned_better_than_from_the_mean_of_the_frames(
     """Than by a linear reader of the mean image, with an interval over the groups of faces."""
     made = tasks.expression_clips(shared_data / "faces" / "fer2013.parquet", clips=1400, test=700, size=32)
     found = tasks.gain(made, learned(registry, made, tmp_path, crop=1.0, epochs=7, batch_size=16), tasks.mean_probe(made))
+    print(found)  # noqa: T201  with -s: the figures of the README
     assert found.low is not None
     assert found.low > 0
