@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from inspect import getattr_static
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, get_args
 
 from affectkit.challenges import Submitter
 from affectkit.components import Checkpoint, Component, Fusion, Head, Modality, Needs, Provider, Scope, Unit
+from affectkit.config import SETTINGS
 from affectkit.errors import PluginError
 from affectkit.labels import LabelSet
 from affectkit.trainings import Training
@@ -129,7 +130,17 @@ def _check_component(kind: str, cls: type[Component]) -> None:
     _CHECKS[kind](what, cls)
 
 
+def _check_options(what: str, cls: type[Component]) -> None:
+    """Refuses options that no recipe could set, because the engine takes keys of these names."""
+    if taken := [item.name for item in fields(cls.Options) if item.name in SETTINGS]:
+        raise PluginError(
+            f"{what}: its Options have {' and '.join(taken)}, which in a recipe belong to the engine and never reach a component; "
+            f"choose other names, for instance {taken[0]}_of_model"
+        )
+
+
 def _check_provider(what: str, cls: type[Component]) -> None:
+    _check_options(what, cls)
     kind = _declared(cls, "kind")
     if kind is not _LATER and (not isinstance(kind, str) or not kind):
         raise PluginError(f"{what} has no kind; say what evidence it makes, for instance kind = 'faces'")
@@ -138,6 +149,7 @@ def _check_provider(what: str, cls: type[Component]) -> None:
 
 
 def _check_modality(what: str, cls: type[Component]) -> None:
+    _check_options(what, cls)
     _check_labels(what, cls, several=True)
     _check_type(what, cls, "needs", Needs, "a Needs(...)")
     _check_choice(what, cls, "unit", get_args(Unit))

@@ -43,7 +43,7 @@ GOOD = """
 """
 
 PREAMBLE = """
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from functools import cached_property
 from pathlib import Path
 from affectkit.api import *
@@ -506,6 +506,19 @@ def test_an_instance_instead_of_a_class(site: Site) -> None:
             "Face",
             "Options = dataclass(type('Loose', (), {}))",
             "modality Bad: Options must be a frozen dataclass (@dataclass(frozen=True)), found Loose",
+        ),
+        (
+            "modalities",
+            "Face",
+            "Options = make_dataclass('Engine', [('size', int, 3), ('precision', str, 'int8'), ('device', str, 'cpu')], frozen=True)",
+            "modality Bad: its Options have precision and device, which in a recipe belong to the engine and never reach a component; "
+            "choose other names, for instance precision_of_model",
+        ),
+        (
+            "providers",
+            "Boxes",
+            "Options = make_dataclass('Engine', [('batch_size', int, 3)], frozen=True)",
+            "provider Bad: its Options have batch_size, which in a recipe belong to the engine and never reach a component; choose other names",
         ),
         (
             "modalities",
