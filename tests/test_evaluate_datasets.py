@@ -488,6 +488,21 @@ def test_weights_that_are_not_there_are_all_told_before_anything_is_scored(data:
     assert "fold 1: " not in told
 
 
+def test_weights_that_are_lacking_are_given_in_the_words_of_this_command(data: Path, tmp_path: Path) -> None:
+    words = ("evaluate", "grey/unmade", "--dataset", "dfew", "--data", data, "--folds", 1)
+    told = refused(*words)
+    assert "Make them with 'affectkit train grey/unmade', and give the file with --weights /path/to/absent_head.txt" in told
+    assert "Give the right file with --option backbone=/path/to/absent_backbone.bin" in told
+    assert "--set" not in told
+    (tmp_path / "net.bin").write_bytes(b"")
+    given = ("--weights", tmp_path / "net.bin", "--option", f"backbone={tmp_path / 'net.bin'}")
+    assert evaluate(*words[1:], *given)["pooled"]["answered"] == 0, "it goes without landmarks"
+    recipe = tmp_path / "lost.yaml"
+    recipe.write_text("modalities: [grey/unmade]\nproviders: {faces: mini/faces, landmarks: grey/lost}\nfusion: core/mean\n")
+    told = refused(*words, *given, "--recipe", recipe)
+    assert "Give the right file with components.grey/lost.checkpoint=/path/to/absent_marks.bin in the file of --recipe" in told
+
+
 def test_weights_that_cannot_be_loaded_are_told_before_anything_is_scored(data: Path, weights: Path) -> None:
     Path(str(weights).replace("{fold}", "3")).write_text("no number")
     told = refused("evaluate", "grey/window", "--dataset", "dfew", "--data", data, "--folds", "1-3", "--weights", weights)

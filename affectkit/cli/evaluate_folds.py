@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from math import isnan
 from pathlib import Path
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 SHOWN = ("uar", "war", "macro_f1")
 PLACE = "{fold}"  # what stands for the name of the fold in --weights and --option
+_ADVICE = re.compile(r"--set (components\.([^\s.]+)\.(\w+)=(\S+))")
 
 
 def folds_options(function: Any) -> Any:
@@ -169,22 +172,23 @@ def _score(component: str, folds: Sequence[Fold], registry: Registry, given: Map
                 f"give it with --option NAME=PATTERN. Its options are {', '.join(known) or 'none'}"
             )
         overrides[weights] = given["weights"]
-    found = score_folds(
-        component,
-        folds,
-        registry,
-        lambda fold: {key: _filled(value, fold.name) for key, value in overrides.items()},
-        device=choose_device(given["device"]),
-        dtype=PRECISIONS[given["precision"]],
-        batch_size=given["batch_size"],
-        recipe=recipe,
-        out=given["out"],
-        resume=given["resume"],
-        unanswered=given["unanswered"],
-        resamples=given["bootstrap"],
-        seed=given["seed"],
-        report=lambda line: click.echo(line, err=True),
-    )
+    with _advising(component, weights):
+        found = score_folds(
+            component,
+            folds,
+            registry,
+            lambda fold: {key: _filled(value, fold.name) for key, value in overrides.items()},
+            device=choose_device(given["device"]),
+            dtype=PRECISIONS[given["precision"]],
+            batch_size=given["batch_size"],
+            recipe=recipe,
+            out=given["out"],
+            resume=given["resume"],
+            unanswered=given["unanswered"],
+            resamples=given["bootstrap"],
+            seed=given["seed"],
+            report=lambda line: click.echo(line, err=True),
+        )
     notes = list(found.notes)
     if len(folds) > 1 and weights in overrides and PLACE not in str(overrides[weights]):
         notes.append(f"{weights} is the same in every fold; it must not have learned from any of the test lists")
@@ -192,6 +196,30 @@ def _score(component: str, folds: Sequence[Fold], registry: Registry, given: Map
         click.echo(json.dumps(_told(found, notes, given), indent=2, ensure_ascii=False))
     else:
         _show(found, notes, given)
+
+
+@contextmanager
+def _advising(component: str, weights: str | None) -> Iterator[None]:
+    """What messages advise by ``--set``, as ``affectkit run`` takes it, in the words of this command.
+
+    Args:
+        component: id of the modality.
+        weights: which of its options ``--weights`` sets.
+    """
+
+    def said_here(match: re.Match[str]) -> str:
+        whole, id, option, value = match.groups()
+        if id != component:
+            return f"{whole} in the file of --recipe"
+        return f"--weights {value}" if option == weights else f"--option {option}={value}"
+
+    try:
+        yield
+    except AffectKitError as error:
+        problems, remarks = (error.problems, error.remarks) if isinstance(error, Problems) else ((error,), ())
+        for problem in problems:
+            problem.args = (_ADVICE.sub(said_here, str(problem)),)
+        raise_all(problems, remarks)
 
 
 def _filled(value: Any, fold: str) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from affectkit.api import AU12, BASIC7, About, Audio, Clip, Evidence, Input, Modality, Needs, Output, Provider, hookimpl
+from affectkit.api import AU12, BASIC7, About, Audio, Checkpoint, Clip, Evidence, Input, Modality, Needs, Output, Provider, hookimpl
 from affectkit.clip_training import ClipOptions, ClipTraining
 from affectkit.labels import DFEW7
 
@@ -154,6 +154,38 @@ class Counted(Window):
         return super().predict(batch)
 
 
+@dataclass(frozen=True)
+class Given:
+    head: str | None = None
+    backbone: str = "absent_backbone.bin"
+
+
+class Unmade(Marked):
+    """Wants two files; the one is made by a training."""
+
+    name = "unmade"
+    Options = Given
+
+    def used_checkpoints(self):
+        head = self.options.head or "absent_head.txt"
+        return {"head": Checkpoint(head, source="affectkit train grey/unmade"), "backbone": Checkpoint(self.options.backbone)}
+
+
+@dataclass(frozen=True)
+class OneFile:
+    checkpoint: str = "absent_marks.bin"
+
+
+class Lost(Marks):
+    """Wants a file."""
+
+    name = "lost"
+    Options = OneFile
+
+    def used_checkpoints(self):
+        return {"given": Checkpoint(self.options.checkpoint)}
+
+
 class Learn(ClipTraining):
     """A line through the brightness of a clip."""
 
@@ -175,12 +207,12 @@ class Learn(ClipTraining):
 
 @hookimpl
 def affectkit_modalities():
-    return [Window, Frame, Marked, Fixed, Units, Ear, Broken, Stuck, Counted]
+    return [Window, Frame, Marked, Fixed, Units, Ear, Broken, Stuck, Counted, Unmade]
 
 
 @hookimpl
 def affectkit_providers():
-    return [Marks]
+    return [Marks, Lost]
 
 
 @hookimpl
