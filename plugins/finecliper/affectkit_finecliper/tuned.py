@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from affectkit.api import CheckpointError, ConfigError, LabelError, LabelSet
+from affectkit.errors import Problems
 from affectkit.labels import KNOWN, canonical
+from affectkit.options import build
 from affectkit_finecliper.shape import Shape
 from affectkit_finecliper.texts import TEXTS, Sides
 
@@ -76,12 +78,12 @@ def read_tuned(path: Path, owner: str) -> Tuned:
         known = KNOWN.get(name)
         return Tuned(
             labels=known if known is not None and known.labels == labels else LabelSet(name, labels),
-            shape=Shape(**{**found["shape"], "streams": tuple(found["shape"]["streams"])}),
+            shape=build(Shape, found["shape"], where=("shape",)),
             texts={canonical(label): Sides(*sides) for label, sides in found["texts"].items()},
             backbone=str(found["backbone"]),
             temperature=temperature,
         )
-    except (KeyError, TypeError, ValueError, LabelError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, LabelError, ConfigError, Problems) as error:
         reason = f"its header has no {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(
             f"{owner}: {path} is no file of '{MADE}' ({reason}); a whole CLIP, or weights of another model, are not what the option tuned takes"

@@ -251,7 +251,10 @@ def test_a_file_that_lacks_a_tensor(tuned: Mapping[str, str], tmp_path: Path):
         ({"frames": 8}, r"1 of another shape: temporal_embedding \(1, 16, 32\) instead of \(1, 8, 32\)"),
         ({"streams": ["frames"]}, "4 unexpected: mixer"),
         ({"ratio": 0.5}, "of another shape: clip"),
-        ({"depth": 3}, "is no file of .* unexpected keyword argument 'depth'"),
+        ({"ratoi": 0.5}, r"is no file of .* \(shape\.ratoi: unknown key\. Did you mean ratio\?\)"),
+        ({"ratio": "wide"}, r"is no file of .* \(shape\.ratio: expected a number, found 'wide' \(text\)\)"),
+        ({"depth": 3, "frames": "many"}, r"is no file of [\s\S]* shape\.frames: expected a whole number[\s\S]* shape\.depth: unknown key"),
+        ({"negative": 2.0}, r"is no file of .* \(shape: frames must be at least 1, .* negative in \[0, 1\]"),
     ],
 )
 def test_a_header_that_is_not_that_of_its_tensors(change: dict[str, object], message: str, tuned: Mapping[str, str], tmp_path: Path):
