@@ -112,6 +112,13 @@ def test_face_dynamic_refuses_what_sees_no_faces() -> None:
     assert "mini/audio does not look at faces" in done.stderr
 
 
+def test_face_dynamic_is_of_one_size() -> None:
+    command = [sys.executable, str(FOLDER / "face_dynamic.py"), "ifdd/face_dynamic", "--tiny", "--published"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "face_dynamic.py: error: argument --published: not allowed with argument --tiny"
+
+
 @pytest.mark.slow
 def test_published_sizes_are_those_of_the_papers() -> None:
     said = printed("face_dynamic.py", "ifdd/face_dynamic", "--published", "--batches", "1", "--clips", 1, "--pairs", 1, "--device", "cpu")
