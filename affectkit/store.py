@@ -93,6 +93,18 @@ class Part:
     subjects: Sequence[tuple[float, float, Subject]] = ()
 
 
+def stamp(path: Path) -> list[int]:
+    """Size and time of change of a file, or of a folder of frames, by which a resumed run sees that it is the same."""
+    try:
+        stat = path.stat()
+        if path.is_dir():
+            files = [entry.stat() for entry in os.scandir(path) if entry.is_file()]
+            return [sum(f.st_size for f in files), max((f.st_mtime_ns for f in files), default=0), len(files)]
+    except OSError:
+        return []
+    return [stat.st_size, stat.st_mtime_ns]
+
+
 class Run:
     """A run folder that is being written.
 
@@ -103,6 +115,7 @@ class Run:
         resume: go on with what the folder holds; ``False`` removes the results of an earlier run first.
         embeddings: whether embeddings are wanted as well.
         files: files other than a medium itself that its results depend on; where one changes, the medium is not finished.
+        stamp: gives what a file or folder of frames is known by, as :func:`stamp` does.
     """
 
     def __init__(
@@ -114,6 +127,7 @@ class Run:
         resume: bool = True,
         embeddings: bool = False,
         files: Callable[[Media], Sequence[Path]] = lambda media: (),
+        stamp: Callable[[Path], list[int]] = stamp,
     ) -> None:
         self.path = Path(path)
         self.embeddings = embeddings
@@ -123,6 +137,7 @@ class Run:
         self.records: dict[str, dict[str, Any]] = {}
         self._resume = resume
         self._files = files
+        self._stamp = stamp
 
     def check(self) -> None:
         """Refuses a folder that this run cannot be written to; changes nothing.
@@ -236,7 +251,7 @@ class Run:
         return [*(Failure(**f) for record in self.records.values() for f in record["failures"]), *self.failures]
 
     def _stamps(self, media: Media) -> list[list[int]]:
-        return [stamp(path) for path in (media.path, media.sound, *self._files(media)) if path is not None]
+        return [self._stamp(path) for path in (media.path, media.sound, *self._files(media)) if path is not None]
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -248,18 +263,6 @@ class Run:
                 f"cannot write {where}: {error.strerror or error}; what was finished before is kept: "
                 "make room or choose another disk, and give the same command again"
             ) from error
-
-
-def stamp(path: Path) -> list[int]:
-    """Size and time of change of a file, or of a folder of frames, by which a resumed run sees that it is the same."""
-    try:
-        stat = path.stat()
-        if path.is_dir():
-            files = [entry.stat() for entry in os.scandir(path) if entry.is_file()]
-            return [sum(f.st_size for f in files), max((f.st_mtime_ns for f in files), default=0), len(files)]
-    except OSError:
-        return []
-    return [stat.st_size, stat.st_mtime_ns]
 
 
 def public_record(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from affectkit.cli import cli
 from affectkit.datasets import Item
 from affectkit.datasets.cutting import Cutter
 from affectkit.labels import DFEW7, canonical
+from affectkit.store import stamp
 from affectkit.testing.media import make_video
 
 PLUGIN = Path(__file__).with_name("dataset_plugin")
@@ -417,6 +418,27 @@ def test_clips_that_changed_are_asked_about_again(holes: Path, tmp_path: Path) -
     third = evaluate(*words)
     assert third["folds"]["1"]["answered_before"] == 5
     assert figures(third["pooled"]) == pytest.approx((6 / 7, 6 / 7))  # of 00002 two pictures are still damaged
+
+
+def test_a_folder_of_many_stretches_is_looked_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = [shown(label) for label in ("anger", "anger", "fear", "fear", "anger", "fear")]
+    one, two = (folder(tmp_path / "cropped_aligned" / name, levels) for name in ("one", "two"))
+    for path in (one, two):
+        file = tmp_path / "EXPR_Set/Validation_Set" / f"{path.name}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("\n".join(["Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other", *"113313"]))
+    looked: list[Path] = []
+    monkeypatch.setattr("affectkit.datasets.keeping.stamp", lambda path: looked.append(path) or stamp(path))
+    words = ("grey/window", "--dataset", "abaw-expr", "--data", tmp_path, "--out", tmp_path / "out")
+    first = evaluate(*words)
+    assert (first["pooled"]["rows"], figures(first["pooled"])) == (8, (1.0, 1.0))
+    assert sorted(looked) == [one, two]
+    looked.clear()
+    (two / "3.png").write_bytes(picture(shown("surprise"), side=20))
+    second = evaluate(*words)
+    assert second["folds"]["1"]["answered_before"] == 4
+    assert sorted(looked) == [one, two]
+    assert figures(second["pooled"])[1] < 1
 
 
 def test_a_clip_of_two_test_lists_has_no_place_in_one_folder(data: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from affectkit.importing import told
 from affectkit.labels import LabelSet
 from affectkit.media import Media, MediaKind
 from affectkit.probing import PICTURE_SUFFIXES
-from affectkit.store import Failure, Part, Run
+from affectkit.store import Failure, Part, Run, stamp
 from affectkit.tables import read_run
 from affectkit.timeline import Timeline
 
@@ -69,7 +70,8 @@ class Kept:
             },
         }
         self._before: dict[str, pd.DataFrame] = {}
-        self._run = Run(out, settings, sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest(), resume=resume)
+        digest = sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
+        self._run = Run(out, settings, digest, resume=resume, stamp=cache(stamp))  # thousands of stretches may be of one folder
 
     @property
     def finished(self) -> int:
