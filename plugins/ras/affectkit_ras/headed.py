@@ -29,7 +29,8 @@ class Headed(Modality):
     def used_checkpoints(self) -> Mapping[str, Checkpoint]:
         """The backbone, and the head, which nobody publishes."""
         given = self.options.head
-        made = Checkpoint(f"{self.name}.safetensors", source=f"affectkit train ras/{self.name}")
+        source = f"affectkit train ras/{self.name}"
+        made = Checkpoint(f"ras_{self.name}.safetensors", licence="that of the data it was made of", source=source)
         return {**super().used_checkpoints(), HEAD: Checkpoint(given, licence="as given by the user") if given else made}
 
     @property

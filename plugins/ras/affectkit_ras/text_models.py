@@ -188,9 +188,9 @@ class TextModality(Modality):
         if self.options.head:
             used[HEAD] = Checkpoint(self.options.head, licence="as given by the user")
         elif chosen != READY:
-            used[HEAD] = Checkpoint(
-                f"{self.name}_{chosen}.safetensors", source=f"affectkit train ras/{self.name} --set options.encoder={chosen}"
-            )
+            name = f"ras_{self.name}_{chosen}"
+            source = f"affectkit train ras/{self.name} --set options.encoder={chosen} --set name={name}"
+            used[HEAD] = Checkpoint(f"{name}.safetensors", licence="that of the data it was made of", source=source)
         return used
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:

@@ -174,8 +174,12 @@ def test_an_encoder_that_comes_with_the_head(weights: dict[str, str], tmp_path: 
         made(weights, head=str(tmp_path / "strange.pt"))
 
 
-def test_without_a_head_the_command_that_makes_one_is_named(weights: dict[str, str]) -> None:
-    with pytest.raises(CheckpointError, match=r"audio\.safetensors are not here .* 'affectkit train ras/audio'"):
+def test_without_a_head_the_command_that_makes_one_is_named(
+    weights: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tensors(tmp_path / "audio.safetensors", {"conv.weight": torch.zeros(3)})  # what another plugin's training wrote
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=r"the weights ras_audio\.safetensors are not here .* 'affectkit train ras/audio'"):
         made(weights, head=None)
 
 

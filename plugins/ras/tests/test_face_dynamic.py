@@ -161,10 +161,14 @@ def test_tensors_alone_are_enough(weights: dict[str, str], tmp_path: Path) -> No
     )
 
 
-def test_without_a_head_the_command_that_makes_one_is_named(weights: dict[str, str]) -> None:
+def test_without_a_head_the_command_that_makes_one_is_named(
+    weights: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tensors(tmp_path / "face_dynamic.safetensors", {"conv.weight": torch.zeros(3)})  # what another plugin's training wrote
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError) as problem:
         made(weights, head=None)
-    assert "ras/face_dynamic: the weights face_dynamic.safetensors are not here" in str(problem.value)
+    assert "ras/face_dynamic: the weights ras_face_dynamic.safetensors are not here" in str(problem.value)
     assert "affectkit train ras/face_dynamic" in str(problem.value)
     assert "--set components.ras/face_dynamic.head=" in str(problem.value)
 

@@ -14,6 +14,7 @@ from affectkit_ras.audio import AudioEmotion
 from affectkit_ras.audio_network import UncertaintyHead
 from affectkit_ras.face_dynamic import FaceDynamic
 from affectkit_ras.feature_fusion import FeatureFusion
+from affectkit_ras.headed import Headed
 from affectkit_ras.sequence_network import VideoFormer, VideoMamba
 from affectkit_ras.trainings.feature_fusion import FeatureFusionTraining, grid, name_of, stacked
 from affectkit_ras.trainings.losses import soft_focal, uncertain
@@ -42,6 +43,12 @@ EMBEDDINGS = ("mini/audio:voice", "mini/face_static:face")
 @pytest.fixture(scope="module")
 def registry() -> plugins.Registry:
     return plugins.load()
+
+
+@pytest.mark.parametrize("component", [FaceDynamic, AudioEmotion])
+def test_what_a_training_writes_is_what_its_component_looks_for(component: type[Headed], registry: plugins.Registry) -> None:
+    plan = Plan.load(f"ras/{component.name}", find=registry.training_recipe, data="runs")
+    assert component().used_checkpoints()["head"].uri == f"{plan.name}.safetensors"
 
 
 @pytest.fixture(scope="module")

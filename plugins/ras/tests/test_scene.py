@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from affectkit_ras.trainings.language import HeadOptions, SceneTraining
 from affectkit_ras.trainings.texts import read
 from click.testing import CliRunner
 
-from affectkit.api import BASIC7, BASIC8, Turn, UsageError
+from affectkit.api import BASIC7, BASIC8, CheckpointError, Turn, UsageError
 from affectkit.cli import cli
 
 from .conftest import predict, words_clip
@@ -84,10 +85,22 @@ def test_a_head_is_trained_and_used(folders, tmp_path: Path):
     assert record["encoder"] == "sentence"
     assert record["validation"]["all"]["macro_f1"]["value"] > 0.9
     assert record["sha256"]
-    component = scene(TextOptions(encoder="sentence", sentence=str(folders["sentence"]), head=str(tmp_path / "scene.safetensors")))
+    component = scene(TextOptions(encoder="sentence", sentence=str(folders["sentence"]), head=str(tmp_path / "ras_scene.safetensors")))
     for label, word in zip(BASIC7.labels, WORDS, strict=False):
         row = predict(component, words_clip(f"He {word}, {word} and {word}.", "description")).values[BASIC7][0]
         assert BASIC7.labels[int(row.argmax())] == label
+
+
+def test_a_head_over_another_encoder_is_found_where_the_advised_command_wrote_it(folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    options = TextOptions(encoder="sentence", sentence=str(folders["sentence"]))
+    with pytest.raises(CheckpointError) as absent:
+        scene(options)
+    program, command, recipe, *words = re.search(r"Make them with '(.*?)'", str(absent.value))[1].split()
+    assert (program, command) == ("affectkit", "train")
+    table(tmp_path / "data.csv", range(48), classes=8)
+    train(recipe, *words, "--data", "data.csv", "--out", ".", "--set", f"options.sentence={folders['sentence']}", "--set", "epochs=1")
+    assert scene(options).labels == BASIC8
 
 
 def test_the_last_layers_of_an_encoder_learn_along(folders, tmp_path: Path):
@@ -97,10 +110,10 @@ def test_the_last_layers_of_an_encoder_learn_along(folders, tmp_path: Path):
     given = ["--data", str(tmp_path / "train.csv"), "--out", str(tmp_path), "--set", "options.fine_tune=1", "--set", "epochs=2"]
     record = train("ras/text_published", *given, "--set", f"options.clip={folders['clip']}")
     assert record["labels"] == list(BASIC8.labels)
-    tensors = load_file(tmp_path / "text_published.safetensors")
+    tensors = load_file(tmp_path / "ras_text_published.safetensors")
     assert {name.partition(".")[0] for name in tensors} == {"head", "encoder"}
     assert all("layers.1." in name for name in tensors if name.startswith("encoder."))
-    component = TextEmotion(TextOptions(encoder="clip", clip=str(folders["clip"]), head=str(tmp_path / "text_published.safetensors")))
+    component = TextEmotion(TextOptions(encoder="clip", clip=str(folders["clip"]), head=str(tmp_path / "ras_text_published.safetensors")))
     assert component.labels == BASIC8
     component.id = "ras/text"
     component.load(torch.device("cpu"), torch.float32)
