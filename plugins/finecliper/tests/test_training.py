@@ -240,10 +240,10 @@ def written(data: Path, small: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_the_file_holds_what_was_tuned_and_what_is_needed_to_use_it(written: tuple[Path, str], small: Path):
     out, _ = written
-    tensors = load_file(out / "face_dynamic.safetensors")
+    tensors = load_file(out / "finecliper_face_dynamic.safetensors")
     assert all("_Adapter" in name for name in tensors if name.startswith("clip."))
-    assert sum(value.numel() for value in tensors.values()) == json.loads((out / "face_dynamic.json").read_text())["parameters"]
-    header = read_tuned(out / "face_dynamic.safetensors", "")
+    assert sum(value.numel() for value in tensors.values()) == json.loads((out / "finecliper_face_dynamic.json").read_text())["parameters"]
+    header = read_tuned(out / "finecliper_face_dynamic.safetensors", "")
     assert {"happiness", "sadness"} <= set(header.labels.labels)
     assert header.backbone == clip_files.load(small, "", openai=False).fingerprint
     assert header.shape.frames == 4
@@ -253,20 +253,27 @@ def test_the_file_holds_what_was_tuned_and_what_is_needed_to_use_it(written: tup
 
 def test_parameters_are_counted_beside_those_of_the_paper_which_this_is_a_reconstruction_of(written: tuple[Path, str]):
     out, told = written
-    tuned = sum(value.numel() for value in load_file(out / "face_dynamic.safetensors").values())
+    tuned = sum(value.numel() for value in load_file(out / "finecliper_face_dynamic.safetensors").values())
     assert f"millions_tuned {tuned / 1e6:.4f}  millions_tuned_in_the_paper 20.0000" in told
-    card = (out / "face_dynamic.md").read_text()
+    card = (out / "finecliper_face_dynamic.md").read_text()
     assert "reconstructed" in card
     assert f"{tuned:,}" in card
     assert "The paper's network tunes about 20 million" in card
 
 
+def test_what_a_training_writes_is_found_in_the_folder_in_which_one_works(
+    written: tuple[Path, str], small: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(written[0])
+    assert loaded(backbone=str(small)).labels == read_tuned(written[0] / "finecliper_face_dynamic.safetensors", "").labels
+
+
 def test_the_component_uses_what_was_tuned(written: tuple[Path, str], small: Path):
-    component = loaded(tuned=str(written[0] / "face_dynamic.safetensors"), backbone=str(small))
+    component = loaded(tuned=str(written[0] / "finecliper_face_dynamic.safetensors"), backbone=str(small))
     found = values(predict(component, face_clip()))
     assert found.shape == (1, len(component.labels))
     assert component._frames == 4
-    zero_shot = loaded(tuned=str(written[0] / "face_dynamic.safetensors"), backbone=str(small), labels="mafw11")
+    zero_shot = loaded(tuned=str(written[0] / "finecliper_face_dynamic.safetensors"), backbone=str(small), labels="mafw11")
     assert values(predict(zero_shot, face_clip())).shape == (1, len(KNOWN["mafw11"]))
 
 
