@@ -204,18 +204,20 @@ def test_it_really_begins_with_kinetics(data: Path, tmp_path: Path) -> None:
     assert training.about().more["begun_with"] == "k400"
 
 
-def test_what_is_trained_is_used(data: Path, tmp_path: Path) -> None:
+def test_what_is_trained_is_used(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the command to the component: labels, frames and stride travel in the file; scored on the test list as a data set."""
     words = ["train", "ifdd/face_dynamic", "--dataset", "csv", "--data", str(data), "--out", str(tmp_path), "--device", "cpu"]
     changes = {"epochs": 1, "batch_size": 6, "options.fold": "null", "options.held": 0.3, "options.stride": 1, "options.read_size": "null"}
     changes |= {f"options.{key}": json.dumps(value) for key, value in TINY.items()}
     result = CliRunner().invoke(cli, [*words, *(part for key, value in changes.items() for part in ("--set", f"{key}={value}"))])
     assert result.exit_code == 0, result.output
-    path = tmp_path / "face_dynamic.safetensors"
+    path = tmp_path / "ifdd_face_dynamic.safetensors"
     settings = json.loads(metadata(path)["settings"])
     assert (settings["frames"], settings["stride"], settings["released"]) == (16, 1, False)
     component = FaceDynamic(FaceDynamic.Options(checkpoint=str(path)))
     assert component.labels.labels == tuple(settings["labels"])
+    monkeypatch.chdir(tmp_path)
+    assert FaceDynamic().labels == component.labels, "it is found in the folder in which one works"
     assert (component.needs.inputs[0].stride, component.needs.inputs[0].size) == (1, 32)
     component.load(torch.device("cpu"), torch.float32)
     test = training_of(data).fold.test

@@ -232,11 +232,11 @@ def test_from_pre_training_to_a_run_by_commands(fer2013: Path, shared_data: Path
     assert {"error of hidden pixels", "error of the mean of each patch"} == set(record["validation"]["further"])
     start = ["--set", f"options.start={tmp_path / 'pretraining.safetensors'}"]
     call("train s4d/face_dynamic --dataset mafw --fold 1", "--data", data, "--out", tmp_path, *quick, *start)
-    first, second = load_file(tmp_path / "pretraining.safetensors"), load_file(tmp_path / "face_dynamic.safetensors")
+    first, second = load_file(tmp_path / "pretraining.safetensors"), load_file(tmp_path / "s4d_face_dynamic.safetensors")
     assert (first["encoder.blocks.2.attn.qkv.weight"].float() - second["blocks.2.attn.qkv.weight"].float()).abs().max() < 1e-2
-    settings = checkpoints.settings(tmp_path / "face_dynamic.safetensors")
+    settings = checkpoints.settings(tmp_path / "s4d_face_dynamic.safetensors")
     assert (settings["labels"], settings["rate"], settings["sizes"]["frames"]) == (list(MAFW11.labels), 25 / 4, 4)
-    weights = ["--set", f"components.s4d/face_dynamic.checkpoint={tmp_path / 'face_dynamic.safetensors'}"]
+    weights = ["--set", f"components.s4d/face_dynamic.checkpoint={tmp_path / 's4d_face_dynamic.safetensors'}"]
     video = shared_data / "video" / "single_face.mp4"
     told = call("run --recipe s4d/s4d --fusion none --head none --offline", video, *weights, "--out", tmp_path / "run")
     assert "single_face" in told
