@@ -32,12 +32,11 @@ class AudioOptions:
 
 
 class AudioEmotion(Modality):
-    """Basic emotions of a voice: small networks over its pitch, harmonicity, timing, energy, spectrum and modulation, in numbers of the whole and in their
-    course, trained on acted speech (RAVDESS, nEMO).
+    """Basic emotions of a voice: small networks over what a speech encoder hears in it, trained on acted speech (RAVDESS, nEMO).
 
-    It hears how something is said, in English and Polish by actors, and nothing of what is said. Silence and less than
-    0.3 seconds of sound are no evidence; of a course of more than 4 seconds the first 4 are read. Embedding ``voice``: the 310 numbers, standardised and without those that tell recordings apart. Quality: ``sound``, the share of the window
-    that holds sound, and ``level``, the loudest mel band in dB.
+    It hears how something is said, in English and Polish by actors; what is said is not among what it was trained to tell. Silence and less than 0.3
+    seconds of sound are no evidence. Embedding ``voice``: the hidden layers of the small networks. Quality: ``sound``, the share of the window that
+    holds sound, and ``level``, the loudest mel band in dB.
     """
 
     name = "audio"
@@ -52,9 +51,8 @@ class AudioEmotion(Modality):
 
         self._net = VoiceNet()
         self._temperature = float(load_network(self._net, self.weights())["temperature"])
-        folds = self._net.fold.unique().tolist()
-        if self.options.left_out is not None and self.options.left_out not in folds:
-            raise UsageError(f"left_out must be from {min(folds)} to {max(folds)}, found {self.options.left_out}")
+        if self.options.left_out is not None and self.options.left_out not in range(self._net.folds):
+            raise UsageError(f"left_out must be from 0 to {self._net.folds - 1}, found {self.options.left_out}")
         self._net.to(device)
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
@@ -66,31 +64,26 @@ class AudioEmotion(Modality):
     def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:
         import torch
 
-        from affectkit_mini import sound, voice
-        from affectkit_mini.voice_network import loop
+        from affectkit_mini import sound
+        from affectkit_mini.listening import hear
 
         if clip.audio is None or len(clip.audio) < sound.SHORTEST * sound.RATE:
             return None
-        samples = torch.from_numpy(np.nan_to_num(np.asarray(clip.audio, np.float32), posinf=0.0, neginf=0.0))
-        samples = samples - samples.mean()
-        power = sound.mel_power(samples)
-        levels = sound.decibels(power)
-        active = sound.sounding(levels)
-        heard = int(active.sum()) * sound.HOP / sound.RATE  # seconds
-        if heard < sound.SHORTEST:
+        heard = hear(torch.from_numpy(np.nan_to_num(np.asarray(clip.audio, np.float32), posinf=0.0, neginf=0.0)))
+        if heard.seconds < sound.SHORTEST:
             return None
-        numbers, course = voice.describe(samples, power)
         return {
-            "voice": numbers,
-            "course": loop(course),
-            "sound": torch.tensor(min(heard * sound.RATE / len(samples), 1.0), dtype=torch.float32),
-            "level": levels.max(),
+            "levels": heard.levels,
+            "heard": heard.frames,
+            "sound": heard.frames.float().mean(),
+            "level": heard.loudest,
         }
 
     def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
-        logits, voice = (part.float() for part in self._net(batch["voice"], batch["course"], self.options.left_out))
+        numbers = self._net.listener(batch["levels"], batch["heard"], batch["heard_mask"])
+        logits, hidden = self._net(numbers, self.options.left_out)
         return Output(
-            values={BASIC7: (logits / self._temperature).softmax(1)},
-            embeddings={"voice": voice},
+            values={BASIC7: (logits.float() / self._temperature).softmax(1)},
+            embeddings={"voice": hidden.float()},
             quality={"sound": batch["sound"], "level": batch["level"]},
         )

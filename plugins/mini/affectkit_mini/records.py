@@ -42,9 +42,10 @@ def load_network(network: torch.nn.Module, path: Path) -> Mapping[str, Any]:
         CheckpointError: where the file is of another make, does not fit, or gives its labels in another order.
     """
     from affectkit import checkpoints
+    from affectkit_mini.packing import unpack
 
     settings = read_settings(path)
-    checkpoints.load_strict(network, checkpoints.load_tensors(path), path)
+    checkpoints.load_strict(network, unpack(checkpoints.load_tensors(path)), path)
     network.eval().requires_grad_(False)
     return settings
 
@@ -75,7 +76,8 @@ def write_random(path: Path, make: Callable[[], torch.nn.Module], **settings: An
         **settings: those that its component reads beside the labels.
     """
     from affectkit import checkpoints
+    from affectkit_mini.packing import pack
 
     header = {"settings": json.dumps({"labels": BASIC7.labels, **settings}), "licence": checkpoints.RANDOM}
-    checkpoints.save_tensors(path, checkpoints.random_network(make).state_dict(), header)
+    checkpoints.save_tensors(path, pack(checkpoints.random_network(make).state_dict()), header)
     return path

@@ -1,7 +1,7 @@
 """Log-mel features of sound, by librosa's definitions, computed with torch.
 
-At 16 kHz: a Hann window of 512 samples (32 ms) every 160 samples (10 ms), so 100 frames per second; 64 mel bands
-from 50 Hz to 8 kHz; decibels of power with a floor of 1e-10 (-100 dB). A frame counts as sounding when it is within 35 dB of the clip's loudest
+At 16 kHz: a Hann window of 400 samples (25 ms) every 160 samples (10 ms), so 100 frames per second; 80 mel bands
+up to 8 kHz, as Whisper takes them; decibels of power with a floor of 1e-10 (-100 dB). A frame counts as sounding when it is within 35 dB of the clip's loudest
 frame and above -75 dB.
 """
 
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 RATE = 16000  # samples per second
-WINDOW = 512  # samples, 32 ms
+WINDOW = 400  # samples, 25 ms
 HOP = 160  # samples, 10 ms: 100 frames per second
-BANDS = 64
-LOWEST, HIGHEST = 50.0, 8000.0  # Hz
+BANDS = 80
+LOWEST, HIGHEST = 0.0, 8000.0  # Hz
 FLOOR = 1e-10  # power; -100 dB
 RANGE_DB, LEAST_DB = 35.0, -75.0  # a sounding frame: this close to the loudest one, and not below
 SHORTEST = 0.3  # seconds of sounding frames that make evidence
@@ -70,7 +70,7 @@ def mel_power(samples: Tensor) -> Tensor:
         samples: (N,) or (B, N) float32 in [-1, 1] at 16 kHz.
 
     Returns:
-        (T, 64) or (B, T, 64) float32, T = 1 + N // 160.
+        (T, 80) or (B, T, 80) float32, T = 1 + N // 160.
     """
     window = torch.hann_window(WINDOW, device=samples.device)
     spectrum = torch.stft(samples, WINDOW, HOP, window=window, center=True, pad_mode="constant", return_complex=True)
@@ -79,11 +79,11 @@ def mel_power(samples: Tensor) -> Tensor:
 
 
 def decibels(power: Tensor) -> Tensor:
-    """10 log10 of power (..., 64) with the floor at -100 dB."""
+    """10 log10 of power (..., 80) with the floor at -100 dB."""
     return 10.0 * power.clamp_min(FLOOR).log10()
 
 
 def sounding(levels: Tensor) -> Tensor:
-    """Which frames hold sound: (T,) bool of mel levels (T, 64) in dB."""
+    """Which frames hold sound: (T,) bool of mel levels (T, 80) in dB."""
     loudness = levels.amax(1)
     return (loudness >= loudness.max() - RANGE_DB) & (loudness >= LEAST_DB)

@@ -11,11 +11,14 @@ import librosa
 import numpy as np
 import pytest
 import torch
-from affectkit_mini import sound, voice
+from affectkit_mini import sound
 from affectkit_mini.audio import AudioEmotion, AudioOptions
-from affectkit_mini.voice_network import INPUTS, LENGTH, loop, relative
+from affectkit_mini.listening import POSITIONS, WIDTH, Listener, hear
+from transformers import WhisperConfig, WhisperFeatureExtractor
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from affectkit.api import BASIC7, UsageError
+from affectkit.batching import collate
 
 from .conftest import predict, sound_clip
 
@@ -23,7 +26,7 @@ from .conftest import predict, sound_clip
 @pytest.mark.parametrize(
     ("rate", "window", "bands", "lowest", "highest"),
     [
-        (16000, 512, 64, 50, 8000),
+        (16000, 400, 80, 0, 8000),
         (8000, 256, 40, 0, 4000),
         (22050, 2048, 128, 0, 11025),
         (44100, 4096, 80, 20, 4000),
@@ -44,7 +47,7 @@ def test_mel_scale_equals_librosa():
 
 
 def by_librosa(samples: np.ndarray) -> np.ndarray:
-    """Mel power (T, 64) as librosa computes it."""
+    """Mel power (T, 80) as librosa computes it."""
     return librosa.feature.melspectrogram(
         y=samples, sr=sound.RATE, n_fft=sound.WINDOW, hop_length=sound.HOP, n_mels=sound.BANDS, fmin=sound.LOWEST, fmax=sound.HIGHEST,
         power=2.0, center=True, pad_mode="constant",
@@ -65,7 +68,7 @@ SOUNDS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:n_fft=512 is too large")
+@pytest.mark.filterwarnings("ignore:n_fft=400 is too large")
 @pytest.mark.parametrize("name", SOUNDS)
 def test_mel_power_equals_librosa(name):
     samples = SOUNDS[name]()
@@ -101,95 +104,87 @@ def test_mel_power_of_a_batch_equals_one_by_one():
     torch.testing.assert_close(sound.mel_power(samples)[1], sound.mel_power(samples[1]))
 
 
-def test_cepstrum_equals_librosa():
-    levels = sound.decibels(sound.mel_power(torch.from_numpy(sound_clip(1.0).audio)))
-    theirs = librosa.feature.mfcc(S=levels.numpy().T, n_mfcc=15, dct_type=2, norm="ortho").T
-    np.testing.assert_allclose((levels @ voice._cosines(64, 15).T).numpy(), theirs, atol=1e-3)
+def whisper(listener: Listener) -> WhisperEncoder:
+    """The encoder of transformers with the numbers of a listener."""
+    shape = WhisperConfig(d_model=WIDTH, encoder_layers=3, encoder_attention_heads=6, encoder_ffn_dim=1536, max_source_positions=POSITIONS)
+    theirs = WhisperEncoder(shape).eval()
+    theirs.conv1, theirs.conv2 = listener.first, listener.second
+    theirs.embed_positions.weight.data = listener.positions.data.clone()
+    for layer, block in zip(theirs.layers, listener.blocks, strict=True):
+        weights, biases = block.self_attn.in_proj_weight.data.chunk(3), block.self_attn.in_proj_bias.data.chunk(3)
+        for linear, weight, bias in zip(
+            (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj), weights, biases, strict=True
+        ):
+            linear.weight.data = weight
+            if linear.bias is not None:
+                linear.bias.data = bias
+        layer.self_attn.out_proj, layer.fc1, layer.fc2 = block.self_attn.out_proj, block.linear1, block.linear2
+        layer.self_attn_layer_norm, layer.final_layer_norm = block.norm1, block.norm2
+    return theirs
 
 
-@pytest.mark.parametrize("hertz", [80.0, 130.0, 220.0, 440.0])
-def test_pitch_of_a_tone(hertz):
-    time = np.arange(16000) / 16000
-    tone = sum(np.sin(2 * np.pi * hertz * number * time) / number for number in range(1, 8)) * 0.1
-    found, strength = voice.pitch(torch.from_numpy(tone.astype(np.float32)))
-    assert len(found) == 101
-    np.testing.assert_allclose(found[5:-5].numpy(), 12 * np.log2(hertz / 55), atol=0.1)
-    assert strength[5:-5].min() > 0.9
+@pytest.fixture
+def listener(loaded) -> Listener:
+    """The encoder that mini/audio carries."""
+    return loaded(AudioEmotion)._net.listener
 
 
-@pytest.mark.parametrize("file", ["03-01-05-02-01-01-17.ogg", "03-01-02-01-01-01-18.ogg"])
-def test_pitch_of_speech_is_that_of_librosa(file, shared_data: Path):
-    samples, _ = librosa.load(shared_data / "audio" / "ravdess" / file, sr=sound.RATE)
-    found, strength = voice.pitch(torch.from_numpy(samples))
-    limits = {"fmin": voice.LOWEST_PITCH, "fmax": voice.HIGHEST_PITCH}
-    theirs, voiced, _ = librosa.pyin(samples, sr=sound.RATE, frame_length=1024, hop_length=sound.HOP, **limits)
-    loud = librosa.power_to_db(librosa.feature.rms(y=samples, frame_length=voice.FRAME, hop_length=sound.HOP)[0] ** 2)
-    both = voiced & (strength.numpy() > voice.VOICED) & (loud > loud.max() - voice.VOICED_DB)
-    assert both.sum() > 40
-    apart = np.abs(found.numpy()[both] - 12 * np.log2(theirs[both] / voice.PITCH_FROM))  # semitones
-    assert np.median(apart) < 0.1
-    assert np.mean(apart < 0.5) > 0.9
+@torch.inference_mode()
+def listen(listener: Listener, *sounds: np.ndarray) -> torch.Tensor:
+    """What a listener says of sounds in one batch."""
+    heard = [hear(torch.from_numpy(samples)) for samples in sounds]
+    batch = collate([{"levels": one.levels, "frames": one.frames} for one in heard])
+    return listener(batch["levels"], batch["frames"], batch["frames_mask"])
 
 
-def test_the_recording_does_not_matter():
-    """Its level, its offset and the silence around the voice."""
-    samples = torch.from_numpy(sound_clip(2.0).audio)
-    numbers, course = voice.describe(samples)
-    assert numbers.shape == (voice.NUMBERS,)
-    assert torch.isfinite(numbers).all()
-    for other in (samples * 0.5, samples + 0.1):
-        found, changed = voice.describe(other)
-        torch.testing.assert_close(found, numbers, atol=2e-3, rtol=2e-3)
-        torch.testing.assert_close(relative(changed[None]), relative(course[None]), atol=0.01, rtol=0)
-    torch.testing.assert_close(voice.describe(samples, sound.mel_power(samples - samples.mean())), (numbers, course))
-    silence = torch.zeros(1600 * 5)
-    _, padded = voice.describe(torch.cat([silence, samples, silence]))
-    assert abs(len(padded) - len(course)) <= 1
+def test_levels_are_those_of_whisper():
+    """Of a sound with a mean square of one, all of which sounds."""
+    samples = np.random.default_rng(0).normal(size=16000 * 2).astype(np.float32)
+    samples = (samples - samples.mean()) / samples.std()
+    theirs = WhisperFeatureExtractor(feature_size=80, chunk_length=2)(samples, sampling_rate=16000, return_tensors="pt")["input_features"]
+    ours = hear(torch.from_numpy(samples * 0.03 + 0.1))
+    assert ours.frames.all()
+    assert (ours.seconds, float(ours.loudest)) == (
+        2.0,
+        pytest.approx(float(sound.decibels(sound.mel_power(torch.from_numpy(samples * 0.03))).amax()), abs=0.1),
+    )
+    torch.testing.assert_close(ours.levels[3:-3], theirs[0].T[3:-3], atol=2e-3, rtol=0)  # at its ends Whisper mirrors the sound
 
 
-def test_a_course_is_levels_and_pitch():
-    """Of 50 frames per second, from the first sounding frame on."""
-    samples = torch.from_numpy(sound_clip(2.0).audio)
-    samples = samples - samples.mean()
-    _, course = voice.describe(samples)
-    levels = sound.decibels(sound.mel_power(samples))
-    first = int(torch.nonzero(sound.sounding(levels))[0])
-    tones, strength = voice.pitch(samples)
-    assert course.shape[1] == voice.ROWS
-    torch.testing.assert_close(course[5, : sound.BANDS], levels[first + 10 : first + 12].mean(0))
-    torch.testing.assert_close(course[5, sound.BANDS], tones[first + 10 : first + 12].mean())
-    torch.testing.assert_close(course[5, sound.BANDS + 1], strength[first + 10 : first + 12].mean())
+def test_a_listener_hears_what_whisper_hears(shared_data: Path, listener: Listener):
+    samples, _ = librosa.load(shared_data / "audio/ravdess/03-01-05-02-01-01-17.ogg", sr=sound.RATE)
+    heard = hear(torch.from_numpy(np.resize(samples, 16000 * 8)))
+    with torch.no_grad():
+        states = whisper(listener)(heard.levels.T[None], output_hidden_states=True).hidden_states
+        ours = listener(heard.levels[None], heard.frames[None], torch.ones_like(heard.frames)[None])[0]
+    inside = [state[0][heard.frames] for state in states[1:3]]  # the last one has a norm behind it there
+    expected = torch.cat([part for state in inside for part in (state.mean(0), state.std(0, correction=0))])
+    torch.testing.assert_close(ours[: len(expected)], expected, atol=2e-3, rtol=1e-3)
 
 
-def test_a_course_is_looped():
-    course = torch.arange(66.0 * 30).view(30, 66)
-    looped = loop(course)
-    assert looped.shape == (LENGTH, 66)
-    assert torch.equal(looped[30:60], course)
-    assert torch.equal(loop(course, 20), course[:20])
+def test_a_listener_hears_each_sound_by_itself(listener: Listener):
+    """Whatever else is in the batch, for less and for more than 8 seconds."""
+    sounds = [sound_clip(seconds, seed=seed).audio for seed, seconds in enumerate((0.5, 3.0, 7.9, 8.0, 11.0, 17.0))]
+    together = listen(listener, *sounds)
+    for samples, row in zip(sounds, together, strict=True):
+        torch.testing.assert_close(listen(listener, samples)[0], row, atol=1e-4, rtol=1e-3)
 
 
-def test_a_course_is_read_by_itself():
-    """Pitch is relative to the voice, and nothing depends on what else is in the batch, on voiced frames or none."""
-    courses = torch.stack([loop(voice.describe(torch.from_numpy(sound_clip(1.5, seed=seed).audio))[1]) for seed in range(3)])
-    courses[2, :, -1] = 0  # no frame is voiced
-    together = relative(courses)
-    assert together.shape == (3, INPUTS, LENGTH)
-    assert torch.isfinite(together).all()
-    assert (together[2, -1] == 0).all()
-    for row in range(3):
-        torch.testing.assert_close(relative(courses[row : row + 1])[0], together[row])
-    higher = courses.clone()
-    higher[..., sound.BANDS] += 3
-    torch.testing.assert_close(relative(higher)[0, sound.BANDS], together[0, sound.BANDS], atol=1e-4, rtol=0)
-    assert (relative(higher)[0, sound.BANDS + 1] - together[0, sound.BANDS + 1]).max() == pytest.approx(3 / 8, abs=1e-4)
+def test_silence_around_a_voice_says_nothing(listener: Listener):
+    """It is no part of the mean; but the encoder sees that it is there."""
+    samples, silence = sound_clip(2.0).audio, np.zeros(16000, np.float32)
+    alone, padded = listen(listener, samples), listen(listener, np.concatenate([silence, samples, silence]))
+    assert torch.nn.functional.cosine_similarity(alone, padded) > 0.95
 
 
-@pytest.mark.parametrize("count", [200, 3000, 16000 * 60])
-def test_short_and_long_sounds_are_described(count):
-    numbers, course = voice.describe(torch.from_numpy(np.resize(sound_clip(1.0).audio, count)))
-    assert torch.isfinite(numbers).all()
-    assert torch.isfinite(loop(course)).all()
+def test_pieces_of_a_long_sound_count_by_what_they_hold(listener: Listener):
+    """Mean and deviation of 16 seconds are those of both halves together."""
+    first, second = (np.resize(sound_clip(4.0, seed=seed).audio, 16000 * 8) for seed in (1, 2))
+    first, second = first - first.mean(), second - second.mean()
+    first, second = first / np.sqrt(np.mean(first**2)) / 10, second / np.sqrt(np.mean(second**2)) / 10
+    both, halves = listen(listener, np.concatenate([first, second]))[0], listen(listener, first, second)
+    means = torch.stack([halves[:, :WIDTH].mean(0), both[:WIDTH]])
+    torch.testing.assert_close(means[0], means[1], atol=0.02, rtol=0.02)  # the window of the transform crosses the border
 
 
 @pytest.mark.parametrize("samples", [np.zeros(64000), np.zeros(0), np.full(32000, 1e-7)], ids=["silence", "empty", "dither"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from affectkit_mini.networks import FaceNet, standardise
-from affectkit_mini.trainings import recognition
+from affectkit_mini.trainings import published, recognition
 from affectkit_mini.trainings.faces import FaceOptions, FaceTraining
 from torch.nn import functional
 
@@ -92,7 +92,7 @@ def test_a_file_that_is_cut_or_of_another_network_is_refused(file) -> None:
 
 
 def test_what_is_not_there_is_named_with_the_command_that_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recognition, "find_spec", lambda name: None)
+    monkeypatch.setattr(published, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"face_recognition_models is not installed.*pip install face_recognition_models==0\.3\.0"):
         FaceTraining().network()
     with pytest.raises(UsageError, match=r"there is no .*absent\.dat.*options\.start"):
@@ -102,10 +102,10 @@ def test_what_is_not_there_is_named_with_the_command_that_gets_it(tmp_path: Path
         FaceTraining(FaceOptions(str(tmp_path / "other.dat"))).network()
 
 
-@pytest.mark.skipif(find_spec(recognition.PACKAGE) is None, reason="the package face_recognition_models is not installed")
+@pytest.mark.skipif(find_spec(recognition.DLIB.module) is None, reason="the package face_recognition_models is not installed")
 def test_the_published_file_is_read_whole() -> None:
     network = FaceNet()
-    recognition.begin(network, recognition.published())
+    recognition.begin(network, recognition.DLIB.path())
     spread = [float(layer.weigh.weight.detach().std()) for layer in network.convolutions]
     assert len(spread) == 27
     assert all(0.0001 < value < 0.1 for value in spread), "numbers that were learned, not what lies between them"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from affectkit_mini import sound
 from affectkit_mini.detector import Faces
+from affectkit_mini.listening import NUMBERS
 from affectkit_mini.single_shot import FaceFinder, cells
 from affectkit_mini.trainings import detection, sentence_features
 from affectkit_mini.trainings.canvases import NO_FACE, Canvases, cut, goals
@@ -19,11 +19,8 @@ from affectkit_mini.trainings.faces import RANDOM, FaceOptions, FaceTraining
 from affectkit_mini.trainings.language import SceneTraining, TextTraining, distribution
 from affectkit_mini.trainings.sentence_features import Sentences
 from affectkit_mini.trainings.sequences import SequenceOptions, SequenceTraining
-from affectkit_mini.trainings.sounds import vary
 from affectkit_mini.trainings.teacher import Picture
 from affectkit_mini.trainings.voices import VoiceOptions, VoiceTraining
-from affectkit_mini.voice import NUMBERS
-from affectkit_mini.voice_network import VoiceNet
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import f1_score
 
@@ -40,7 +37,8 @@ def made(cls: type[Training]) -> Training:
     small = {
         SequenceTraining: SequenceOptions(sequences=48),
         FaceTraining: FaceOptions(start=RANDOM),
-    }  # dlib's file is a package of its own
+        VoiceTraining: VoiceOptions(start=RANDOM),
+    }  # what the last two begin with are packages of their own
     return cls(small[cls]) if cls in small else cls()
 
 
@@ -181,7 +179,7 @@ def test_the_judge_of_faces_learns_from_what_the_network_finds() -> None:
 
 def test_voices_are_measured_by_those_who_did_not_hear_them(shared_data: Path) -> None:
     """What a member learns in a step does not depend on the voices that it leaves out."""
-    training = VoiceTraining()
+    training = VoiceTraining(VoiceOptions(start="random"))
     parts = training.parts(shared_data)
     voices = np.unique(parts["train"].groups)
     assert len(voices) == 26
@@ -190,27 +188,30 @@ def test_voices_are_measured_by_those_who_did_not_hear_them(shared_data: Path) -
     batch = {name: torch.as_tensor(value) for name, value in parts["train"].batch(rows, None).items()}
     batch["truth"] = torch.from_numpy(parts["train"].truth[rows])
     assert sorted(batch["fold"].bincount().tolist()) == [5, 5, 5, 5, 6]
+    first = training.network().state_dict()
 
-    def learned(**changed: torch.Tensor) -> list[torch.Tensor]:
+    def fresh() -> Any:
+        network = training.network()
+        network.load_state_dict(first)
+        return network
+
+    def learned(numbers: torch.Tensor) -> list[torch.Tensor]:
+        network = fresh()
         torch.manual_seed(0)
-        network: Any = training.network()
-        training.loss(network, {**batch, **changed}, torch.ones(7)).backward()
-        of_numbers = [*(value.grad for value in network.weights), network.standard.running_mean.view(10, -1), network.difference]
-        of_courses = [torch.cat([value.grad.flatten() for value in member.parameters()]) for member in network.courses]
-        return [*of_numbers, torch.stack(of_courses)]
+        training.loss(network, {**batch, "numbers": numbers}, torch.ones(7)).backward()
+        assert all(value.grad is None for value in network.listener.parameters())
+        gradients = [value.grad for value in (network.inner, network.outer, network.bias)]
+        return [*gradients, network.standard.running_mean.view(5, -1), network.norm.running_mean.view(5, -1)]
 
     left_out = 2
-    unheard = batch["fold"] == left_out
-    numbers = torch.where(unheard[:, None], batch["numbers"].flip(1), batch["numbers"])
-    courses = torch.where(unheard[:, None, None], batch["courses"].flip(2), batch["courses"])
-    for before, after in zip(learned(), learned(numbers=numbers, courses=courses), strict=True):
-        same = [torch.equal(*pair) for pair in zip(before, after, strict=True)]
-        assert same == [member % 5 == left_out for member in range(len(before))]
-    network = training.network().eval()
-    said = network(batch["numbers"], batch["courses"], batch["fold"])[0]
+    changed = torch.where((batch["fold"] == left_out)[:, None], batch["numbers"].flip(1), batch["numbers"])
+    for before, after in zip(learned(batch["numbers"]), learned(changed), strict=True):
+        assert [torch.equal(*pair) for pair in zip(before, after, strict=True)] == [member == left_out for member in range(5)]
+    network = fresh().eval()
+    said = network(batch["numbers"], batch["fold"])[0]
     for fold in range(5):
         some = batch["fold"] == fold
-        torch.testing.assert_close(said[some], network(batch["numbers"][some], batch["courses"][some], fold)[0])
+        torch.testing.assert_close(said[some], network(batch["numbers"][some], fold)[0])
 
 
 def test_words_of_scenes_are_those_of_training(shared_data: Path) -> None:
@@ -229,51 +230,22 @@ def test_words_of_scenes_are_those_of_training(shared_data: Path) -> None:
     assert not set(parts["train"].groups) & set(parts["validation"].groups)
 
 
-def test_numbers_that_tell_corpora_apart_are_left_out() -> None:
-    network = VoiceNet().train()
-    random = torch.Generator().manual_seed(0)
-    english = torch.arange(64) % 2 == 0
-    for _ in range(300):
-        batch = torch.randn(10, 64, NUMBERS, generator=random)
-        batch[:, english, 7] += 3
-        network.compare(batch, english.expand(10, -1))
-        found = network.standardise(batch)
-    assert (found[..., 7] == 0).all()
-    assert (found.abs().sum((0, 1)) > 0).sum() == NUMBERS - 1
-    before = network.difference.clone()
-    network.compare(batch, torch.ones(10, 64, dtype=torch.bool))
-    assert torch.equal(network.difference, before), "one corpus alone differs from nothing"
-
-
-def test_numbers_of_sounds_are_kept(tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_of_sounds_are_kept_for_each_encoder(tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, rows = tmp_path / "kept", np.array([5, 1500])
-    first = VoiceTraining(VoiceOptions(features=str(folder))).parts(shared_data)["train"].batch(rows, None)
-    monkeypatch.delattr("affectkit_mini.voice.describe")
-    again = VoiceTraining(VoiceOptions(features=str(folder))).parts(shared_data)["train"].batch(rows, None)
+    training = VoiceTraining(VoiceOptions(start="random", features=str(folder)))
+    first = training.parts(shared_data)["train"].batch(rows, None)
+    assert (
+        VoiceTraining(VoiceOptions(start="random", features=str(folder))).parts(shared_data)["train"].batch(rows, None).keys()
+        == first.keys()
+    )
+    assert len(list(folder.iterdir())) == 2, "another encoder's are other numbers"
+    monkeypatch.delattr("affectkit_mini.listening.hear")
+    again = training.parts(shared_data)["train"].batch(rows, None)
     assert all(np.array_equal(first[name], again[name]) for name in first)
-    np.save(folder / "numbers.npy", np.zeros((1, 2, 3), np.float32))
-    with pytest.raises(UsageError, match=rf"numbers.npy has the shape \(1, 2, 3\), expected \(8, 2067, {NUMBERS}\)"):
-        VoiceTraining(VoiceOptions(features=str(folder))).parts(shared_data)
-
-
-def test_courses_are_varied_as_voices_differ() -> None:
-    """A higher throat moves bands and pitch together, noise fills what is silent, and the random numbers decide."""
-    middles = sound.to_hertz(np.linspace(sound.to_mel(sound.LOWEST), sound.to_mel(sound.HIGHEST), sound.BANDS + 2)[1:-1])
-    courses = torch.full((40, 60, 66), -100.0)
-    courses[:, :50, 30] = 0.0  # one band is heard
-    courses[:, :50, 64:] = torch.tensor([20.0, 0.9])
-    courses[:, 50:] = torch.nan  # after the end
-    found = vary(courses, torch.full((40,), 50), 128, np.random.default_rng(1))
-    assert found.shape == (40, 128, 66)
-    assert torch.isfinite(found).all()
-    assert torch.equal(found, vary(courses, torch.full((40,), 50), 128, np.random.default_rng(1)))
-    assert found[..., 45:64].mean() > -90
-    semitones = found[:, 0, 64] - 20
-    assert semitones.min() < -1
-    assert semitones.max() > 1
-    by_bands = 12 * np.log2(middles[found[..., :64].mean(1).argmax(1).numpy()] / middles[30])
-    np.testing.assert_allclose(by_bands, semitones.numpy(), atol=0.7)  # half of a band
-    assert torch.equal(found[..., 65], torch.full((40, 128), 0.9))
+    for path in folder.iterdir():
+        np.save(path, np.zeros((1, 2, 3), np.float16))
+    with pytest.raises(UsageError, match=rf"numbers-.*\.npy has the shape \(1, 2, 3\), expected \(8, 2067, {NUMBERS}\)"):
+        training.parts(shared_data)
 
 
 def test_states_of_words_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,11 +59,12 @@ class FaceTraining(Training):
         import torch
 
         from affectkit_mini.networks import FaceNet, standardise
-        from affectkit_mini.trainings.recognition import begin, published, settle
+        from affectkit_mini.trainings.recognition import DLIB as NETWORK
+        from affectkit_mini.trainings.recognition import begin, settle
 
         network = FaceNet().to(memory_format=torch.channels_last)
         if self.options.start != RANDOM:
-            begin(network, published(None if self.options.start == DLIB else Path(self.options.start)))
+            begin(network, NETWORK.path(None if self.options.start == DLIB else Path(self.options.start)))
             settle(network, standardise(torch.from_numpy(self._seen).float().div(255)[:, None]))
         return network
 

@@ -113,9 +113,10 @@ class PairingTraining(MHPFTraining):
     def _others(self, data: Path, name: str) -> Said:
         """mini/audio over its voices, mini/text over rows of one label, mini/scene over all kinds of description."""
         from affectkit_mini.trainings.language import SceneTraining, TextTraining
-        from affectkit_mini.trainings.voices import VoiceTraining
+        from affectkit_mini.trainings.voices import VoiceOptions, VoiceTraining
 
-        training = {"audio": VoiceTraining, "text": TextTraining, "scene": SceneTraining}[name]()
+        voices = VoiceTraining(VoiceOptions(start=str(self._folder / "audio.safetensors")))
+        training = {"audio": voices, "text": TextTraining(), "scene": SceneTraining()}[name]
         part = self._held(training, data)
         return self._said(part, self._read(name, training)(part)[:, None])
 
@@ -128,14 +129,12 @@ class PairingTraining(MHPFTraining):
 
     def _read(self, name: str, training: Training) -> Any:
         """A function that gives the distribution (N, 7) that the component makes of a part."""
-        from affectkit import checkpoints
         from affectkit.training_rows import logits_of
+        from affectkit_mini.records import load_network
         from affectkit_mini.trainings.language import distribution
 
         network = training.network().float()
-        path = self._folder / f"{name}.safetensors"
-        checkpoints.load_strict(network, checkpoints.load_tensors(path), path)
-        settings = self._settings(name)
+        settings = load_network(network, self._folder / f"{name}.safetensors")
 
         def read(part: Part) -> np.ndarray:
             values = training.probabilities(logits_of(training, network, part, TOGETHER), settings).double().numpy()

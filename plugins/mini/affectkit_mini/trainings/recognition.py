@@ -6,43 +6,24 @@ The package ``face_recognition_models`` carries its file. Layers follow each oth
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from affectkit.api import CheckpointError, UsageError
-from affectkit.checkpoints import sha256
+from affectkit.api import CheckpointError
 from affectkit_mini.networks import Convolution, FaceNet
+from affectkit_mini.trainings.published import Published
 
-PACKAGE = "face_recognition_models"
-VERSION = "0.3.0"
-FILE = "models/dlib_face_recognition_resnet_model_v1.dat"
-DIGEST = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
-
-
-def published(given: Path | None = None) -> Path:
-    """The file of the network: the given one, or that of the package.
-
-    Raises:
-        UsageError: where it is not there.
-        CheckpointError: where it is another file.
-    """
-    path = given
-    if path is None:
-        found = find_spec(PACKAGE)  # which is not imported: it needs pkg_resources
-        path = Path(found.submodule_search_locations[0]) / FILE if found and found.submodule_search_locations else None
-    if path is None or not path.is_file():
-        lacking = f"the package {PACKAGE} is not installed" if path is None else f"there is no {path}"
-        raise UsageError(
-            f"{lacking}; mini/face_static begins with the network that this package carries: pip install {PACKAGE}=={VERSION}, "
-            f"or give its {Path(FILE).name} with --set options.start=PATH"
-        )
-    if sha256(path) != DIGEST:
-        raise CheckpointError(f"{path} is not the {Path(FILE).name} of {PACKAGE} {VERSION}: its sha256 is not {DIGEST[:12]}...")
-    return path
+DLIB = Published(
+    component="mini/face_static",
+    package="face_recognition_models==0.3.0",
+    module="face_recognition_models",
+    file="models/dlib_face_recognition_resnet_model_v1.dat",
+    digest="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+    install="pip install face_recognition_models==0.3.0",
+)
 
 
 def begin(network: FaceNet, path: Path) -> None:
@@ -53,7 +34,7 @@ def begin(network: FaceNet, path: Path) -> None:
 
     Args:
         network: new; it is changed.
-        path: of :func:`published`.
+        path: of :meth:`Published.path`.
     """
     raw, at = path.read_bytes(), 0
     for layer in network.convolutions:
