@@ -45,7 +45,7 @@ class Listener(nn.Module):
         """Mean and deviation, over the frames that hold sound, of what each block says.
 
         Args:
-            levels: (B, 2 T, 80) float, as :func:`hear` gives them. More than 8 seconds are read in pieces of 8 seconds.
+            levels: (B, T, 160) float, as :func:`hear` gives them. More than 8 seconds are read in pieces of 8 seconds.
             heard: (B, T) bool, frames that hold sound; at least one of each voice.
             real: (B, T) bool, frames that a voice has; what comes behind does not matter.
 
@@ -56,10 +56,10 @@ class Listener(nn.Module):
         pieces = -(-heard.shape[1] // POSITIONS)
         short = pieces > 1 and pieces * POSITIONS - heard.shape[1]
         if short:
-            levels = functional.pad(levels, (0, 0, 0, 2 * short))
+            levels = functional.pad(levels, (0, 0, 0, short))
             heard, real = functional.pad(heard, (0, short)), functional.pad(real, (0, short))
         length = heard.shape[1] // pieces
-        x = levels.unflatten(1, (pieces, 2 * length)).flatten(0, 1).transpose(1, 2)
+        x = levels.reshape(len(levels) * pieces, 2 * length, BANDS).transpose(1, 2)
         known = real.unflatten(1, (pieces, length)).flatten(0, 1)
         nothing = ~known.repeat_interleave(2, 1)[:, None]
         x = functional.gelu(self.first(x.masked_fill(nothing, 0.0))).masked_fill(nothing, 0.0)
@@ -83,8 +83,8 @@ class Heard:
     """A sound as the encoder takes it, whatever the level of the recording.
 
     Attributes:
-        levels: (2 T, 80) float32, bels of the mel bands of the sound at a mean square of one over its sounding frames, at most 8 below the loudest, then
-            moved and scaled to about [-1, 1]; NaN where no frame sounds.
+        levels: (T, 160) float32, for each frame of the encoder two of 80 mel bands: bels of the sound at a mean square of one over its sounding frames, at
+            most 8 below the loudest, then moved and scaled to about [-1, 1]; NaN where no frame sounds.
         frames: (T,) bool, the frames of 20 ms that hold sound.
         loudest: the loudest mel band in dB, of the recording as it is.
     """
@@ -107,4 +107,5 @@ def hear(samples: Tensor) -> Heard:
     frames = sounding(levels).view(-1, 2).any(1)
     power = samples.view(len(frames), FRAME).square().mean(1)[frames].mean().clamp_min(1e-12)
     bels = levels / 10 - power.log10()
-    return Heard((torch.maximum(bels, bels.amax() - RANGE) + 4) / 4, frames, levels.amax())
+    scaled = (torch.maximum(bels, bels.amax() - RANGE) + 4) / 4
+    return Heard(scaled.reshape(len(frames), -1), frames, levels.amax())
