@@ -1,4 +1,5 @@
-"""What becomes of sounds in training: other speed, silence cut away, microphones, rooms, noise, levels, missing bands, clipping."""
+"""What becomes of sounds in training: other speed, silence cut away, microphones, rooms, noise, levels, missing bands, clipping; and much noise, a telephone, a
+word or two alone."""
 
 from __future__ import annotations
 
@@ -6,12 +7,15 @@ import numpy as np
 
 RATE = 16000  # samples per second
 SPEEDS = (1.0, 0.84, 0.92, 1.09, 1.19)  # lengths of the first versions: pitch, formants and tempo change together
-VERSIONS = len(SPEEDS) + 3
+DISTURBED = 3
+TELEPHONE = 300.0, 3400.0  # Hz
+WAYS = ("noise", "telephone", "short")  # in which the last versions are poor
+VERSIONS = len(SPEEDS) + DISTURBED + len(WAYS)
 ECHO = RATE // 2  # samples of a room
 
 
 def version(samples: np.ndarray, number: int, row: int) -> np.ndarray:
-    """One of the versions of a sound: as it is, at four other speeds, or disturbed in three ways.
+    """One of the versions of a sound: as it is, at four other speeds, disturbed three times, or poor in one of three ways.
 
     Args:
         samples: (N,) float32 at 16 kHz.
@@ -23,7 +27,9 @@ def version(samples: np.ndarray, number: int, row: int) -> np.ndarray:
     """
     if number < len(SPEEDS):
         return _stretch(samples, SPEEDS[number])
-    return disturb(samples, np.random.default_rng([number - len(SPEEDS), row]))
+    number -= len(SPEEDS)
+    random = np.random.default_rng([number, row])
+    return disturb(samples, random) if number < DISTURBED else impair(samples, WAYS[number - DISTURBED], random)
 
 
 def disturb(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -48,13 +54,36 @@ def disturb(samples: np.ndarray, random: np.random.Generator) -> np.ndarray:
     samples = np.fft.irfft(spectrum)[:count]
     samples = samples / np.abs(samples).max() * random.uniform(0.05, 0.9)
     if random.random() < 0.7:
-        white = np.fft.rfft(random.normal(size=count))
-        noise = np.fft.irfft(white * np.linspace(1, 0.02, len(white)) ** random.uniform(0, 1.5), count)
-        loud = np.sqrt(np.mean(np.sort(samples**2)[count // 2 :]))
-        samples = samples + noise / noise.std() * loud * 10 ** (-random.uniform(12, 50) / 20)
+        samples = _in_noise(samples, random.uniform(12, 50), random)
     if random.random() < 0.1:
         samples = np.clip(samples * 3, -1, 1)
     return samples.astype(np.float32)
+
+
+def impair(samples: np.ndarray, way: str, random: np.random.Generator) -> np.ndarray:
+    """A sound at another speed, in noise that is nearly or quite as loud, over a telephone, or half a second to a second and a half of it."""
+    samples = _stretch(samples, round(100 * float(np.exp(random.uniform(-0.18, 0.18)))) / 100)
+    if way == "noise":
+        return _in_noise(samples, random.uniform(0, 14), random).astype(np.float32)
+    if way == "telephone":
+        spectrum = np.fft.rfft(samples)
+        hertz = np.fft.rfftfreq(len(samples), 1 / RATE)
+        inside = (hertz > TELEPHONE[0] * random.uniform(0.8, 1.2)) & (hertz < TELEPHONE[1] * random.uniform(0.8, 1.2))
+        return _in_noise(np.fft.irfft(spectrum * inside, len(samples)), random.uniform(15, 50), random).astype(np.float32)
+    heard = np.flatnonzero(np.abs(samples) > np.abs(samples).max() * 0.1)
+    length = int(random.uniform(0.4, 1.5) * RATE)
+    first = int(random.uniform(heard[0], max(heard[-1] - length, heard[0] + 1)))
+    return samples[first : first + length]
+
+
+def _in_noise(samples: np.ndarray, below: float, random: np.random.Generator) -> np.ndarray:
+    """A sound with noise, white to red, so many dB below its loud half."""
+    count = len(samples)
+    white = np.fft.rfft(random.normal(size=count))
+    noise = np.fft.irfft(white * np.linspace(1, 0.02, len(white)) ** random.uniform(0, 1.5), count)
+    loud = np.sqrt(np.mean(np.sort(samples**2)[count // 2 :]))
+    found: np.ndarray = samples + noise / noise.std() * loud * 10 ** (-below / 20)
+    return found
 
 
 def _stretch(samples: np.ndarray, length: float) -> np.ndarray:

@@ -40,7 +40,7 @@ VOICES = "RAVDESS speech, actors 1-20 (Livingstone and Russo 2018), and nEMO, 6 
 LIMITS = (
     "Trained on acted, studio-recorded speech: few voices, two English sentences and short Polish ones. Aimed at were UAR 0.65 on RAVDESS, 0.50 on nEMO, and 0.72 "
     "of four classes on a corpus and language that it never heard. The first two are reached on unheard voices. The third cannot be measured for the network of both "
-    "corpora; with `--set options.without=nemo` and `options.without=ravdess` the other corpus alone is worth 0.41 on nEMO and 0.49 on RAVDESS, where chance is 0.25. The encoder "
+    "corpora; with `--set options.without=nemo` and `options.without=ravdess` the other corpus alone is worth 0.39 on nEMO and 0.50 on RAVDESS, where chance is 0.25. The encoder "
     "learned from speech in many languages, of whom and in which moods is not known; it was made to tell words and ends of turns, so what is said may sway what is "
     "heard in it. The calibration error of a corpus by itself is higher. Spontaneous speech, music, laughter and children are outside of what the small networks have "
     "heard. nEMO has no disgust. The corpora's terms forbid commercial use. Accuracy on poor input, condition by condition: `docs/robustness.md` in the "
@@ -55,7 +55,7 @@ class VoiceOptions:
     Attributes:
         start: the encoder that hears, which is not trained: ``"shipped"``, that of this package's weights; ``"smart-turn"``, where it came from, in the
             package ``pipecat-ai``; a path of its ONNX file, or of a file that this training wrote; or ``"random"`` numbers, to try the way.
-        features: a folder that keeps what the encoder says of all versions of all sounds (76 MB), which takes about ten minutes; made where it is not
+        features: a folder that keeps what the encoder says of all versions of all sounds (105 MB), which takes about ten minutes; made where it is not
             there.
         without: ``"ravdess"`` or ``"nemo"``: learn nothing of this corpus, and measure on it what a corpus and a language are worth that were never heard.
     """
@@ -175,11 +175,12 @@ class VoiceTraining(Training):
         super().write(path, members | heard, header)
 
     def settings(self, logits: torch.Tensor, truth: np.ndarray) -> Mapping[str, Any]:
-        """The larger of the temperatures that fit the corpora of the calibration part: who is heard later is rather like the voices that it is less sure of."""
+        """The largest of 1 and the temperatures that fit the corpora of the calibration part: who is heard later is rather like the voices of which it should
+        be less sure, and no more alike to those of the training than they are."""
         from affectkit.fitting import fit_temperature
 
         corpora = [rows for rows in self._calibration if rows.any()]
-        return {"temperature": max(fit_temperature(logits[rows], truth[rows], self.labels.kind) for rows in corpora)}
+        return {"temperature": max(1.0, *(fit_temperature(logits[rows], truth[rows], self.labels.kind) for rows in corpora))}
 
     def figures(self, network: Any, part: Part, logits: torch.Tensor, settings: Mapping[str, Any]) -> Mapping[str, float]:
         """UAR over all voices of a corpus, each by members that did not hear it, with intervals over voices, and that of four classes renormalised."""
