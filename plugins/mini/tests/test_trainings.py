@@ -230,6 +230,18 @@ def test_words_of_scenes_are_those_of_training(shared_data: Path) -> None:
     assert not set(parts["train"].groups) & set(parts["validation"].groups)
 
 
+def test_nothing_is_said_of_a_voice_with_more_confidence_than_in_training() -> None:
+    random = np.random.default_rng(0)
+    truth = random.integers(7, size=2000)
+    said = torch.from_numpy(random.normal(size=(2000, 7))).float()
+    said[np.arange(2000), truth] += 2
+    right = fitting.fit_temperature(said, truth, "categorical")
+    for factor, expected in ((0.3 * right, 1.0), (3 / right, None)):
+        found = VoiceTraining().settings(said * factor, truth)["temperature"]
+        assert found == pytest.approx(expected or right * factor, rel=0.01)
+        assert found >= 1
+
+
 def test_numbers_of_sounds_are_kept_for_each_encoder(tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, rows = tmp_path / "kept", np.array([5, 1500])
     training = VoiceTraining(VoiceOptions(start="random", features=str(folder)))

@@ -34,8 +34,6 @@ SPEECH = (
     "; before, as the encoder of Smart Turn v3.2 (Daily, BSD-2-Clause), turns of speech in 23 languages, and as that of Whisper tiny "
     "(Radford et al. 2023, MIT), 680,000 hours of speech from the web"
 )
-
-
 VOICES = "RAVDESS speech, actors 1-20 (Livingstone and Russo 2018), and nEMO, 6 speakers (Christop 2024), both CC BY-NC-SA 4.0"
 LIMITS = (
     "Trained on acted, studio-recorded speech: few voices, two English sentences and short Polish ones. Aimed at were UAR 0.65 on RAVDESS, 0.50 on nEMO, and 0.72 "
@@ -98,7 +96,6 @@ class VoiceTraining(Training):
             "validation": self._unheard.take(np.flatnonzero(measured)),
             "calibration": self._unheard.take(np.flatnonzero(~measured)),
         }
-        self._calibration = list(parts["calibration"].views.values())
         for name, part in parts.items():
             how = "" if name == "train" else "; each voice by the members that did not hear it"
             who = ", ".join(sorted({group.removesuffix(", unheard") for group in part.groups}))
@@ -175,12 +172,9 @@ class VoiceTraining(Training):
         super().write(path, members | heard, header)
 
     def settings(self, logits: torch.Tensor, truth: np.ndarray) -> Mapping[str, Any]:
-        """The largest of 1 and the temperatures that fit the corpora of the calibration part: who is heard later is rather like the voices of which it should
-        be less sure, and no more alike to those of the training than they are."""
-        from affectkit.fitting import fit_temperature
-
-        corpora = [rows for rows in self._calibration if rows.any()]
-        return {"temperature": max(1.0, *(fit_temperature(logits[rows], truth[rows], self.labels.kind) for rows in corpora))}
+        """The temperature of the calibration part, but never less than 1: who is heard later is less like the voices of the training than these are, and nothing
+        should be said of them with more confidence."""
+        return {"temperature": max(1.0, float(super().settings(logits, truth)["temperature"]))}
 
     def figures(self, network: Any, part: Part, logits: torch.Tensor, settings: Mapping[str, Any]) -> Mapping[str, float]:
         """UAR over all voices of a corpus, each by members that did not hear it, with intervals over voices, and that of four classes renormalised."""
@@ -200,12 +194,17 @@ class VoiceTraining(Training):
         return found
 
     def about(self) -> About:
+        encoder = (
+            "The encoder has random numbers."
+            if self.options.start == RANDOM
+            else "The encoder is that of Smart Turn v3.2, as it was published; it is not trained here."
+        )
         return About(
             title="mini/audio: the emotion of a voice",
             what="Five small networks side by side over what an encoder of speech says of a window (16 kHz): means and deviations, over the frames that hold "
-            "sound, of what its first three blocks say. The encoder is that of Smart Turn v3.2, as it was published; it is not trained here. Each small network "
+            f"sound, of what its first three blocks say. {encoder} Each small network "
             "left out a fifth of the voices in training, and each heard sounds changed: other speeds, throats, microphones, rooms, noise, levels, missing bands, "
-            "clipping. Figures are of voices by the network that did not hear them; the component averages all.",
+            "clipping, telephones, single words. Figures are of voices by the network that did not hear them; the component averages all.",
             data=VOICES if self.options.start == RANDOM else VOICES + SPEECH,
             licence="CC-BY-NC-SA-4.0",
             limits=LIMITS,
