@@ -108,7 +108,7 @@ def test_what_is_not_there_is_named_with_the_command_that_gets_it(tmp_path: Path
         VoiceTraining(VoiceOptions(str(tmp_path / "other.onnx"))).network()
 
 
-@pytest.mark.skipif(find_spec(hearing.SMART_TURN.module) is None, reason="the package pipecat-ai is not installed")
+@pytest.mark.skipif(find_spec(hearing.NETWORK.module) is None, reason="the package pipecat-ai is not installed")
 def test_the_package_carries_what_is_shipped(loaded) -> None:
     published_one: Any = VoiceTraining(VoiceOptions("smart-turn")).network()
     ours = loaded(AudioEmotion)._net.listener.state_dict()

@@ -102,10 +102,10 @@ def test_what_is_not_there_is_named_with_the_command_that_gets_it(tmp_path: Path
         FaceTraining(FaceOptions(str(tmp_path / "other.dat"))).network()
 
 
-@pytest.mark.skipif(find_spec(recognition.DLIB.module) is None, reason="the package face_recognition_models is not installed")
+@pytest.mark.skipif(find_spec(recognition.NETWORK.module) is None, reason="the package face_recognition_models is not installed")
 def test_the_published_file_is_read_whole() -> None:
     network = FaceNet()
-    recognition.begin(network, recognition.DLIB.path())
+    recognition.begin(network, recognition.NETWORK.path())
     spread = [float(layer.weigh.weight.detach().std()) for layer in network.convolutions]
     assert len(spread) == 27
     assert all(0.0001 < value < 0.1 for value in spread), "numbers that were learned, not what lies between them"

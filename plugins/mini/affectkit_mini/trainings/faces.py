@@ -59,8 +59,7 @@ class FaceTraining(Training):
         import torch
 
         from affectkit_mini.networks import FaceNet, standardise
-        from affectkit_mini.trainings.recognition import DLIB as NETWORK
-        from affectkit_mini.trainings.recognition import begin, settle
+        from affectkit_mini.trainings.recognition import NETWORK, begin, settle
 
         network = FaceNet().to(memory_format=torch.channels_last)
         if self.options.start != RANDOM:

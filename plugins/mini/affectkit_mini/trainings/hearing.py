@@ -18,7 +18,7 @@ from affectkit_mini.listening import WIDTH, Listener
 from affectkit_mini.packing import unpack
 from affectkit_mini.trainings.published import Published
 
-SMART_TURN = Published(
+NETWORK = Published(
     component="mini/audio",
     package="pipecat-ai==1.14.0",
     module="pipecat",
@@ -27,8 +27,13 @@ SMART_TURN = Published(
     install="pip install --no-deps pipecat-ai==1.14.0",
 )
 PREFIX = "listener."  # of its numbers in a file of mini/audio
-NORMS = {"norm1": "self_attn_layer_norm", "norm2": "final_layer_norm"}
-LINEAR = {"self_attn.out_proj": "self_attn.out_proj", "linear1": "fc1", "linear2": "fc2"}
+PARTS = {  # of a block, by the names of torch and of transformers
+    "self_attn.out_proj": "self_attn.out_proj",
+    "linear1": "fc1",
+    "linear2": "fc2",
+    "norm1": "self_attn_layer_norm",
+    "norm2": "final_layer_norm",
+}
 PRODUCTS = (
     "self_attn.k_proj",
     "self_attn.q_proj",
@@ -75,7 +80,7 @@ def begin(listener: Listener, path: Path) -> None:
             state[f"{ours}self_attn.in_proj_weight"] = torch.cat([queries, keys, values])
             biases = [numbers[f"{theirs}self_attn.{name}_proj.bias"] for name in "qv"]
             state[f"{ours}self_attn.in_proj_bias"] = torch.cat([biases[0], torch.zeros(WIDTH), biases[1]])  # its keys have none
-            for mine, name in (LINEAR | NORMS).items():
+            for mine, name in PARTS.items():
                 state |= {f"{ours}{mine}.{part}": numbers[f"{theirs}{name}.{part}"] for part in ("weight", "bias")}
         listener.load_state_dict(state)
     except (KeyError, RuntimeError) as error:

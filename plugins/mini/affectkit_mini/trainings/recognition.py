@@ -16,7 +16,7 @@ from affectkit.api import CheckpointError
 from affectkit_mini.networks import Convolution, FaceNet
 from affectkit_mini.trainings.published import Published
 
-DLIB = Published(
+NETWORK = Published(
     component="mini/face_static",
     package="face_recognition_models==0.3.0",
     module="face_recognition_models",

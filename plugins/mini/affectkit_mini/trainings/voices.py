@@ -110,7 +110,7 @@ class VoiceTraining(Training):
 
         listener, start = Listener().requires_grad_(False).eval(), self.options.start
         if start == SMART_TURN or start.endswith(".onnx"):
-            hearing.begin(listener, hearing.SMART_TURN.path(None if start == SMART_TURN else Path(start)))
+            hearing.begin(listener, hearing.NETWORK.path(None if start == SMART_TURN else Path(start)))
         elif start != RANDOM:
             hearing.take(listener, FOLDER / "audio.safetensors" if start == SHIPPED else Path(start))
         return listener
