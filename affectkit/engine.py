@@ -32,7 +32,7 @@ from affectkit.timeline import Timeline
 BATCH_SIZE = {"cpu": 16, "cuda": 64, "mps": 32}  # clips per forward pass where neither recipe nor command says
 IN_FLIGHT = 512 * 2**20  # bytes of preprocessed clips that wait for a forward pass
 WAITING_MEDIA = 8  # media that are read to the end and wait for full batches, before their batches run as they are
-POLL = 0.05  # seconds between looks at what the readers need
+POLL = 0.05  # seconds without a clip after which those that wait for a full batch run as they are
 
 Notify = Callable[..., Iterable[Any]]
 Progress = Callable[[Media, float], None]
@@ -177,13 +177,13 @@ class Engine:
                     self._add(event)
                 elif isinstance(event, Job):
                     open_jobs.append(event)
-                elif self._budget.waiting:
-                    self._run_fullest()
-                reading = left - len(open_jobs)
-                if open_jobs and self._queue.empty() and (len(open_jobs) > WAITING_MEDIA or reading == 0):
-                    self._flush(open_jobs[0])
+                else:
+                    self._run_fullest()  # nothing comes: the readers need room, or have not got far enough, and the processor is free
                 event = None  # what is finished must not be held until the next event
                 left -= self._finish_predicted(open_jobs)
+                while open_jobs and self._queue.empty() and (len(open_jobs) > WAITING_MEDIA or len(open_jobs) == left):
+                    self._flush(open_jobs[0])
+                    left -= self._finish_predicted(open_jobs)
         finally:
             self._budget.stop()
             for future in futures:
@@ -269,8 +269,9 @@ class Engine:
 
     def _run_fullest(self) -> None:
         fullest = max(self._batchers.values(), key=lambda batcher: sum(item.size for item in batcher.pending))
-        with self.clock(f"forward {fullest.id}"):
-            fullest.run()
+        if fullest.pending:
+            with self.clock(f"forward {fullest.id}"):
+                fullest.run()
 
     def _flush(self, job: Job) -> None:
         """Runs batches as they are until nothing of this medium waits."""

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
+from affectkit import engine
 from affectkit.engine import Budget, Engine, Stopped
 from affectkit.testing.media import make_frames, make_video, make_wav, tone
-from tests.engine_helpers import analyse, plain, said, square, steps
+from tests.engine_helpers import analyse, plain, registry, said, square, steps
 
 NEAR = 0.012  # three grey levels: what video compression of flat pictures costs at most
 EVERYTHING = ("fake/brightness", "fake/still", "fake/whole", "fake/long", "fake/loudness", "fake/pieces", "fake/words", "fake/face")
@@ -64,7 +65,8 @@ def test_what_a_modality_says_does_not_depend_on_the_others(films, tmp_path):
         pd.testing.assert_frame_equal(alone.sort_values(order).reset_index(drop=True), expected, rtol=0, atol=1e-5)
 
 
-def test_batches_span_windows_and_files_and_each_stream_is_decoded_once(films, tmp_path):
+def test_batches_span_windows_and_files_and_each_stream_is_decoded_once(films, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "POLL", 60.0)  # a busy machine must not be taken for slow readers
     result = analyse(films, tmp_path / "run", *EVERYTHING, batch_size=64, workers=2)
     info = json.loads((result.path / "run.json").read_text())
     assert {name: len(made["decoded"]) for name, made in info["media"].items()} == {"a": 2, "b": 1, "c": 2}
@@ -72,6 +74,21 @@ def test_batches_span_windows_and_files_and_each_stream_is_decoded_once(films, t
     assert [info["media"][name]["windows"] for name in "abc"] == [3, 1, 4]
     assert info["timings"]["forward_passes"]["fake/brightness"] == 1, "eight windows of three files are one batch"
     assert info["timings"]["forward_passes"]["fake/still"] == 2, "98 pictures at 5 a second"
+
+
+def test_clips_do_not_wait_for_a_full_batch_while_nothing_comes(films, tmp_path, monkeypatch):
+    brightness = registry().get("fake/brightness").cls
+    fast = brightness.preprocess
+
+    def slow(self, clip):
+        sleep(10 * engine.POLL)
+        return fast(self, clip)
+
+    monkeypatch.setattr(brightness, "preprocess", slow)
+    result = analyse(films[0], tmp_path / "run", "fake/brightness", batch_size=64)
+    info = json.loads((result.path / "run.json").read_text())
+    assert info["timings"]["forward_passes"]["fake/brightness"] == 3, "each of the three windows, while the next is read"
+    assert said(result, "fake/brightness") == pytest.approx([60 / 255, 100 / 255, (120 + 120 + 160) / 3 / 255], abs=NEAR)
 
 
 def test_brightness_of_each_window_by_hand(films, tmp_path):
