@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,6 +21,8 @@ from affectkit.media import Media
 from affectkit.prediction_files import Reading, Row, read_predictions
 from affectkit.store import Part, Run
 from affectkit.timeline import Timeline
+
+_SOURCE = re.compile(r"\w[\w.-]*(/\w[\w-]*)?")  # a word, or the id of a component
 
 
 @dataclass(frozen=True)
@@ -43,22 +46,22 @@ def import_predictions(files: Sequence[str], out: Path, reading: Reading | None 
     """Writes a run folder of what files of others say.
 
     Args:
-        files: paths, or ``NAME=path`` to name the source; several may be of one source, for instance one per video.
-        out: the run folder; new or empty.
+        files: paths, or ``NAME=path`` to name the source; several may be of one source, for instance one per video. A name is one word, which
+            becomes ``given/NAME``, or the id of a component (``ras/audio``).
+        out: the run folder; new or empty. Nothing is written where something is wrong.
         reading: how they are read.
 
     Raises:
-        UsageError: for files that are absent, damaged or of another form; several problems are told together.
+        UsageError: for files that are absent, damaged or of another form, several problems together; where the folder holds something.
         StoreError: where the folder cannot be written.
     """
     reading = reading or Reading()
     said: dict[str, dict[str, list[Row]]] = {}
     problems: list[AffectKitError] = []
-    paths = []
-    for text in files:
-        name, equals, rest = text.partition("=")
-        named, path = (name, Path(rest)) if equals and "/" not in name else ("", Path(text))
-        paths.append(path)
+    if out.is_dir() and any(out.iterdir()):
+        problems.append(UsageError(f"{out} is not empty; give a new folder with --out"))
+    given = [_named(text) for text in files]
+    for named, path in given:
         try:
             for source, row in read_predictions(path, named, reading):
                 said.setdefault(source if "/" in source else f"given/{source}", {}).setdefault(row.media, []).append(row)
@@ -69,7 +72,7 @@ def import_predictions(files: Sequence[str], out: Path, reading: Reading | None 
         raise UsageError("there is nothing to import; give at least one file")
     settings: dict[str, Any] = {
         "recipe": {"modalities": list(said), "subjects": "main", "fusion": None, "head": None, "outside": "other"},
-        "imported": {path.name: sha256(path.read_bytes()).hexdigest() for path in paths},
+        "imported": [{"file": path.name, "source": named, "sha256": sha256(path.read_bytes()).hexdigest()} for named, path in given],
         "read_as": {
             "fps": reading.fps,
             "length": reading.length,
@@ -78,18 +81,31 @@ def import_predictions(files: Sequence[str], out: Path, reading: Reading | None 
             "labels": None if reading.labels is None else reading.labels.name,
         },
     }
-    digest = sha256(repr(sorted(settings["imported"].items())).encode() + repr(settings["read_as"]).encode()).hexdigest()
+    digest = sha256(repr((settings["imported"], settings["read_as"])).encode()).hexdigest()
+    parts = [
+        _part(media, {source: rows[media] for source, rows in said.items() if media in rows}, given[0][1], reading)
+        for media in sorted({media for rows in said.values() for media in rows})
+    ]
     run = Run(out, settings, digest, embeddings=True)
     run.begin()
     sets: dict[str, LabelSet] = {}
-    for media in sorted({media for rows in said.values() for media in rows}):
-        part = _part(media, {source: rows[media] for source, rows in said.items() if media in rows}, paths[0], reading)
+    for part in parts:
         sets |= {timeline.labels.name: timeline.labels for timeline in part.timelines}
         run.write(part)
     run.save(label_sets={name: told(labels) for name, labels in sorted(sets.items())})
     rows = {source: sum(len(mine) for mine in by_media.values()) for source, by_media in said.items()}
     spoken = {source: tuple(dict.fromkeys(s.name for mine in m.values() for row in mine for s in row.values)) for source, m in said.items()}
     return Imported(out, len(run.records), rows, spoken)
+
+
+def _named(text: str) -> tuple[str, Path]:
+    """The name of the source, empty where none is given, and the path of ``NAME=path`` or ``path``.
+
+    >>> _named("voice=x.csv")[0], _named("ras/audio=x.csv")[0], _named("/results/a=b.csv")[0]
+    ('voice', 'ras/audio', '')
+    """
+    name, equals, rest = text.partition("=")
+    return (name, Path(rest)) if equals and _SOURCE.fullmatch(name) and not Path(text).exists() else ("", Path(text))
 
 
 def told(labels: LabelSet) -> dict[str, Any]:

@@ -3,10 +3,10 @@
     python benchmarks/afew_descriptions.py ../shared/data/scene/ras_descriptions --cexpr ../shared/data/abaw
 
 Three sizes of Qwen2.5-VL (3B, 7B, 32B), asked in two ways, described every clip of AFEW (SMIL-SPCRAS/ICCVW_25, MIT): 855 windows with labels to learn from, 411 to
-report. A source is a kernel ridge classifier over the words of one description; ``together`` reads all six. Its penalty and all options of the
-fusions are chosen by cross-validation over whole videos inside the 855; ``--check`` prints what an outer cross-validation around all of that finds, and does not
-touch the 411. Names of windows, which hold the label, are read for their video alone. With ``--states FOLDER`` it may also choose the states of the sentence model of mini, which
-take an hour to compute on one busy core and are kept in that folder; inside train they have brought nothing.
+report. A source is a kernel ridge classifier over the words of one description; ``together`` reads all six, and their sentences with the sentence model of mini
+besides. Its penalty and all options of the fusions are chosen by cross-validation over whole videos inside the 855; ``--check`` prints what an outer cross-validation
+around all of that finds, and does not touch the 411. Names of windows, which hold the label, are read for their video alone. ``by video`` takes the mean over the windows of
+a video, which whoever has the videos knows. Sentences take some minutes to read; ``--sentences FOLDER`` keeps what was read for another time.
 
 ``--cexpr ABAW`` goes on with C-EXPR-DB: its 449 windows through the same classifiers, the mean, PPA and PFSA, to submissions of 26,145 lines, with the histogram of the classes
 against the database's shares before and after the correction of priors. ABAW is the folder of the organisers' list and counts of frames.
@@ -18,6 +18,7 @@ import argparse
 import csv
 import json
 import pickle
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,9 +46,9 @@ YARDSTICKS = (
 )
 GOAL = 45.0
 OUTER, INNER, SEED = 5, 5, 0
-SHARES = ("words", "both", "states")
-PENALTIES = (0.5, 1.0, 2.0, 4.0)
-LAYERS = (5, 6)  # of the sentence model; their means over the tokens
+PENALTIES = (0.25, 0.5, 1.0, 2.0, 4.0)
+BY_VIDEO = "by video"
+END = re.compile(r"(?<=[.!?;])\s+")  # of a sentence
 RATES = (23.976, 24.0, 25.0, 29.97, 30.0)
 
 
@@ -55,13 +56,13 @@ def main() -> None:
     """Prints macro-F1 per view and per fusion."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with AFEW/ and C-EXPR-DB/")
-    parser.add_argument("--states", type=Path, help="folder that keeps the states of the sentence model (default: words alone)")
+    parser.add_argument("--sentences", type=Path, metavar="FOLDER", help="folder that keeps what the sentence model says")
     parser.add_argument("--check", action="store_true", help="print the nested cross-validation inside train alone")
     parser.add_argument("--cexpr", type=Path, metavar="ABAW", help="folder of the organisers' list of C-EXPR-DB")
     parser.add_argument("--keep", type=Path, help="folder for the runs and submissions of C-EXPR-DB (default: thrown away)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as thrown_away:
-        read = partial(read_texts, given.data, states=given.states)
+        read = partial(read_texts, given.data, folder=given.sentences or Path(thrown_away))
         train = read("AFEW", "train")
         if given.check:
             check(train)
@@ -81,21 +82,21 @@ class Texts:
         videos: (N,) text, the part of the name before the label.
         truth: (N,) int64 columns of ``basic7``; -1 where there is no label.
         texts: N texts by view; empty where a view lacks a window.
-        states: (N, D) float32 states of the sentence model by view; no columns where only words are read.
+        sentences: (N, 384) float32 means of the embeddings of a text's sentences by view; zeros for an empty text.
     """
 
     names: tuple[str, ...]
     videos: np.ndarray
     truth: np.ndarray
     texts: Mapping[str, tuple[str, ...]]
-    states: Mapping[str, np.ndarray]
+    sentences: Mapping[str, np.ndarray]
 
     def __len__(self) -> int:
         return len(self.names)
 
 
-def read_texts(data: Path, corpus: str, part: str, states: Path | None) -> Texts:
-    """The six files of a part, with the states of their texts."""
+def read_texts(data: Path, corpus: str, part: str, folder: Path) -> Texts:
+    """The six files of a part, with the embeddings of their sentences, which the folder keeps."""
     tables: dict[str, dict[str, dict[str, str]]] = {}
     for name, (size, prompt) in zip(NAMES, VIEWS, strict=True):
         path = data / corpus / f"Qwen2.5-VL-{size}-Instruct" / f"{part}_segment_with_text_{prompt}.csv"
@@ -109,85 +110,79 @@ def read_texts(data: Path, corpus: str, part: str, states: Path | None) -> Texts
         if row[columns[0]]:
             truth[place] = int(np.argmax([float(row[column]) for column in columns]))
     texts = {name: tuple(rows[window]["text"] if window in rows else "" for window in names) for name, rows in tables.items()}
-    found = {
-        name: np.empty((len(names), 0), np.float32) if states is None else kept(states, corpus, part, name, texts[name]) for name in NAMES
-    }
+    found = {name: kept(folder, corpus, part, name, texts[name]) for name in NAMES}
     return Texts(names, np.array([name.partition("___")[0] for name in names]), truth, texts, found)
 
 
 def kept(folder: Path, corpus: str, part: str, name: str, texts: Sequence[str]) -> np.ndarray:
-    """States of texts, from a file that an earlier call has kept."""
+    """:func:`sentence_means` of texts, from a file that an earlier call has kept."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{corpus}_{part}_{name}.npy"
     if path.is_file() and len(found := np.load(path, allow_pickle=False)) == len(texts):
         return np.asarray(found)
-    print(f"reading {len(texts)} texts of {corpus} {part} {name}", flush=True)
-    found = sentence_states(texts)
+    found = sentence_means(texts)
     np.save(path, found)
     return found
 
 
-def sentence_states(texts: Sequence[str], together: int = 32) -> np.ndarray:
-    """(N, 768) float32 means over the tokens of the states after two layers of the sentence model; zeros for an empty text."""
+def sentence_means(texts: Sequence[str], together: int = 32) -> np.ndarray:
+    """(N, 384) float32 means of the unit-length embeddings of each text's sentences; zeros for a text without words."""
     import torch
     from affectkit_mini import sentences
 
     model, tokenizer = sentences.load_sentence_model(torch.device("cpu")), sentences.load_tokenizer()
-    ids = [tokenizer.encode(text).ids for text in texts]
-    out = np.zeros((len(texts), len(LAYERS) * sentences.WIDTH), np.float32)
-    for rows in np.array_split(np.argsort([len(one) for one in ids]), len(ids) // together + 1):
-        longest = max(len(ids[row]) for row in rows)
+    parts = [[one for one in END.split(text) if re.search("[A-Za-z]", one)] for text in texts]
+    every = sorted({one for mine in parts for one in mine})
+    ids = [tokenizer.encode(one).ids for one in every]
+    said = np.zeros((len(every), sentences.WIDTH), np.float32)
+    for rows in np.array_split(np.argsort([len(one) for one in ids], kind="stable"), len(ids) // together + 1):
+        longest = max((len(ids[row]) for row in rows), default=0)
         batch = torch.zeros(len(rows), longest, dtype=torch.long)
         mask = torch.zeros(len(rows), longest, dtype=torch.bool)
         for place, row in enumerate(rows):
             batch[place, : len(ids[row])] = torch.tensor(ids[row])
             mask[place, : len(ids[row])] = True
-        with torch.inference_mode():
-            x = model.norm(model.words(batch) + model.positions(torch.arange(longest)) + model.types.weight[0])
-            real, means = mask[..., None].float(), []
-            for number, layer in enumerate(model.layers, start=1):
-                x = layer(x, mask[:, None, None, :])
-                if number in LAYERS:
-                    means.append((x * real).sum(1) / real.sum(1))
-        out[rows] = torch.cat(means, 1).numpy()
-    return out
+        if len(rows):
+            with torch.inference_mode():
+                said[rows] = model(batch, mask)[1].numpy()
+    number = {one: place for place, one in enumerate(every)}
+    return np.stack([said[[number[one] for one in mine]].mean(axis=0) if mine else np.zeros(sentences.WIDTH, np.float32) for mine in parts])
 
 
-@dataclass(frozen=True)
-class Kernels:
-    """What a source reads of all windows, as kernels whose diagonal is 1 on average over the windows that are learned from.
+def kernel_of(source: str, parts: Sequence[Texts], learned: np.ndarray) -> np.ndarray:
+    """(N, N) what a source reads of the windows of all parts, as a kernel whose diagonal is 1 on average over those that are learned from.
 
-    Attributes:
-        words: (N, N) of words in ones, twos and threes, by their frequency and rareness.
-        states: (N, N) of the states of the sentence model; zeros where none are read.
-    """
-
-    words: np.ndarray
-    states: np.ndarray
-
-    def shared(self, share: str) -> np.ndarray:
-        """The kernel of words, of states, or the mean of both."""
-        return {"words": self.words, "states": self.states, "both": (self.words + self.states) / 2}[share]
-
-
-def kernels(source: str, parts: Sequence[Texts], learned: np.ndarray) -> Kernels:
-    """The kernels of a source over the windows of all parts.
+    A view is its words; ``together`` the words of all six and, with half of the weight, their sentences.
 
     Args:
         source: a view, or ``together``.
         parts: descriptions, one part after the other.
-        learned: (N,) bool, the windows that may be learned from: the words that count, their rareness, and means are of these alone.
+        learned: (N,) bool, the windows that may be learned from: the words that count, their rareness, means and distances are of these alone.
     """
+    if source != TOGETHER:
+        return words([text for part in parts for text in part.texts[source]], learned, least=2)
+    texts = [" ".join(part.texts[view][row] for view in NAMES) for part in parts for row in range(len(part))]
+    views = [np.concatenate([part.sentences[view] for part in parts]).astype(np.float64) for view in NAMES]
+    means = np.mean([view - view[learned].mean(axis=0) for view in views], axis=0)
+    return (words(texts, learned, least=3, sublinear=True) + gaussian(means, learned)) / 2
+
+
+def words(texts: Sequence[str], learned: np.ndarray, least: int, sublinear: bool = False) -> np.ndarray:
+    """The kernel of words in ones, twos and threes, by their frequency (or its logarithm) and rareness; of those in ``least`` texts or more."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    views = NAMES if source == TOGETHER else (source,)
-    texts = [" ".join(part.texts[view][row] for view in views) for part in parts for row in range(len(part))]
-    vectoriser = TfidfVectorizer(ngram_range=(1, 3), min_df=3 if source == TOGETHER else 2)
+    vectoriser = TfidfVectorizer(ngram_range=(1, 3), min_df=least, sublinear_tf=sublinear)
     vectoriser.fit([texts[row] for row in np.flatnonzero(learned)])
-    words = vectoriser.transform(texts)
-    states = np.mean([np.concatenate([part.states[view] for part in parts]) for view in views], axis=0)
-    states = (states - states[learned].mean(axis=0)) / (states[learned].std(axis=0) + 1e-3)
-    return Kernels(centred((words @ words.T).toarray(), learned), centred((states @ states.T).astype(np.float64), learned))
+    found = vectoriser.transform(texts)
+    return centred((found @ found.T).toarray(), learned)
+
+
+def gaussian(vectors: np.ndarray, learned: np.ndarray) -> np.ndarray:
+    """The kernel ``exp(-d^2 / (2 m))`` of vectors (N, D), where m is the median of the squared distances among what is learned from."""
+    squares = (vectors**2).sum(axis=1)
+    apart = (squares[:, None] + squares - 2 * vectors @ vectors.T).clip(0)
+    among = apart[np.ix_(learned, learned)][~np.eye(learned.sum(), dtype=bool)]
+    return centred(np.exp(-apart / (2 * max(float(np.median(among)), 1e-12))), learned)
 
 
 def centred(kernel: np.ndarray, learned: np.ndarray) -> np.ndarray:
@@ -212,12 +207,10 @@ class Choice:
     """What was chosen for a source.
 
     Attributes:
-        share: words, states or both.
         penalty: of the ridge.
         temperature: of the softmax of its scores, under which the rows that were held out are most likely.
     """
 
-    share: str
     penalty: float
     temperature: float
 
@@ -246,26 +239,21 @@ def learn(train: Texts, inside: np.ndarray | None = None) -> Classifiers:
     is_inside = np.isin(np.arange(len(train)), inside)
     truth = train.truth[inside]
     fold = folds(train.videos[inside], truth, INNER, SEED)
-    read = {source: kernels(source, [train], is_inside) for source in (*NAMES, TOGETHER)}
-    shares = SHARES if train.states[NAMES[0]].shape[1] else SHARES[:1]
-    held: dict[tuple[str, str, float], np.ndarray] = {}
-    for source in read:
-        for share in shares:
-            for penalty in PENALTIES:
-                out = np.empty((len(inside), len(BASIC7)))
-                for number in range(INNER):
-                    learned, asked = inside[fold != number], inside[fold == number]
-                    out[fold == number] = ridge(read[source].shared(share), train.truth, learned, asked, penalty)
-                held[source, share, penalty] = out
+    held: dict[tuple[str, float], np.ndarray] = {}
+    for source in (*NAMES, TOGETHER):
+        kernel = kernel_of(source, [train], is_inside)
+        for penalty in PENALTIES:
+            held[source, penalty] = out = np.empty((len(inside), len(BASIC7)))
+            for number in range(INNER):
+                out[fold == number] = ridge(kernel, train.truth, inside[fold != number], inside[fold == number], penalty)
     choices: dict[str, Choice] = {}
     said = []
     for group in (NAMES, (TOGETHER,)):
-        options = [(share, penalty) for share in shares for penalty in PENALTIES]
-        worth = [np.mean([float(score_rows(held[source, *option], truth, "macro_f1")) for source in group]) for option in options]
-        share, penalty = options[int(np.argmax(worth))]
+        worth = [np.mean([float(score_rows(held[source, penalty], truth, "macro_f1")) for source in group]) for penalty in PENALTIES]
+        penalty = PENALTIES[int(np.argmax(worth))]
         for source in group:
-            scores_of = held[source, share, penalty]
-            choices[source] = Choice(share, penalty, temperature_of(scores_of, truth))
+            scores_of = held[source, penalty]
+            choices[source] = Choice(penalty, temperature_of(scores_of, truth))
             said.append(softmax(scores_of, choices[source].temperature))
     return Classifiers(choices, Rows((*NAMES, TOGETHER), np.stack(said, axis=1), truth, train.videos[inside]))
 
@@ -278,7 +266,7 @@ def say(train: Texts, others: Texts, classifiers: Classifiers, inside: np.ndarra
     asked = np.arange(len(train), len(train) + len(others))
     said = []
     for source, chosen in classifiers.choices.items():
-        kernel = kernels(source, [train, others], learned).shared(chosen.share)
+        kernel = kernel_of(source, [train, others], learned)
         rows = softmax(ridge(kernel, truth, np.flatnonzero(learned), asked, chosen.penalty), chosen.temperature)
         views = NAMES if source == TOGETHER else (source,)
         rows[[not any(others.texts[view][row] for view in views) for row in range(len(others))]] = np.nan
@@ -333,11 +321,12 @@ def report(train: Texts, dev: Texts, classifiers: Classifiers) -> None:
     for source in (NAMES[0], TOGETHER):
         chosen = classifiers.choices[source]
         print(
-            f"chosen on train for {'each view' if source in NAMES else source}: {chosen.share}, penalty {chosen.penalty:g}, temperature {chosen.temperature:.3f}"
+            f"chosen on train for {'each view' if source in NAMES else source}: penalty {chosen.penalty:g}, temperature {chosen.temperature:.3f}"
         )
     lines: list[list[str]] = [HEADER]
     lines += [[name, f"{value:.2f}", *[""] * 6] for name, value in YARDSTICKS]
     lines += [[source, *told(tally(dev.truth, theirs.values[:, place], dev.videos))] for place, source in enumerate(theirs.sources)]
+    lines.append([f"{TOGETHER}, {BY_VIDEO}", *told(tally(dev.truth, by_video(theirs.values[:, -1], dev.videos), dev.videos))])
     for title, rows, others in (("six views", mine.without(TOGETHER), theirs.without(TOGETHER)), ("with together", mine, theirs)):
         mean = None
         for name, made, values in fused(rows, others):
@@ -346,6 +335,14 @@ def report(train: Texts, dev: Texts, classifiers: Classifiers) -> None:
             mean = mean or one
     print(table(lines))
     print(f"goal {GOAL:.2f}")
+
+
+def by_video(values: np.ndarray, videos: np.ndarray) -> np.ndarray:
+    """Rows (N, C) as the mean over the rows of their video that say something."""
+    found = np.full_like(values, np.nan)
+    for video in np.unique(videos[~np.isnan(values).any(axis=1)]):
+        found[videos == video] = np.nanmean(values[videos == video], axis=0)
+    return found
 
 
 def check(train: Texts) -> None:
@@ -359,6 +356,7 @@ def check(train: Texts) -> None:
         parts = {"": theirs.sources}
         for place, source in enumerate(parts[""]):
             _put(found, source, held, theirs.values[:, place], len(train))
+        _put(found, f"{TOGETHER}, {BY_VIDEO}", held, by_video(theirs.values[:, -1], train.videos[held]), len(train))
         for title, mine, others in (
             ("six views", classifiers.rows.without(TOGETHER), theirs.without(TOGETHER)),
             ("with together", classifiers.rows, theirs),
@@ -385,7 +383,7 @@ def _some(texts: Texts, rows: np.ndarray) -> Texts:
         texts.videos[rows],
         texts.truth[rows],
         {name: tuple(mine[row] for row in rows) for name, mine in texts.texts.items()},
-        {name: mine[rows] for name, mine in texts.states.items()},
+        {name: mine[rows] for name, mine in texts.sentences.items()},
     )
 
 

@@ -184,6 +184,12 @@ def test_fusions_of_descriptions_print_a_row_per_view_and_fusion(tmp_path: Path)
     assert "train 84 windows of" in said
     rows = {line.split("  ")[0].partition(" (")[0]: line.split("  ")[1:] for line in said.splitlines()}
     fusions = ("mean", "dirichlet", "convex", "mhpf_published", "mhpf", "mhpf_gated")
-    wanted = {"3B_P1", "32B_P2", "together", *(f"{title}: {name}" for title in ("six views", "with together") for name in fusions)}
+    wanted = {
+        "3B_P1",
+        "32B_P2",
+        "together",
+        "together, by video",
+        *(f"{title}: {name}" for title in ("six views", "with together") for name in fusions),
+    }
     assert wanted <= set(rows)
     assert "goal 45.00" in said

@@ -291,6 +291,12 @@ class TestComponents:
         save_tensors(path, {"query": torch.zeros(7, 1), "keys": torch.zeros(3, 8)}, header)
         with pytest.raises(CheckpointError, match=r"expected \{'query': \(8, 1\), 'keys': \(3, 8\)\} for 3 sources of 8 labels"):
             VersionFusion(VersionFusion.Options(checkpoint=str(path), version="v3")).load(CPU, torch.float32)
+        save_tensors(path, {"query": torch.zeros(8, 1), "keys": torch.zeros(3, 8)}, header | {"version": '"v3"'})
+        VersionFusion(VersionFusion.Options(checkpoint=str(path))).load(CPU, torch.float32)
+        with pytest.raises(
+            CheckpointError, match=r'holds version "v3" of the fusion, expected "v4"; give another file, or leave out version'
+        ):
+            VersionFusion(VersionFusion.Options(checkpoint=str(path), version="v4")).load(CPU, torch.float32)
         with pytest.raises(ConfigError, match="the network fuses 3 sources of 8 classes, found 2 sources"):
             save_fitted(path, "core/convex", ClassWeights(3, 8), NAMES[:2], BASIC8, {})
 

@@ -460,10 +460,11 @@ class TestFile:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ('{"temperature": 0}', "a temperature greater than 0 and a growth of 0 or more, found 0 and 0"),
+            ('{"temperature": 0}', "a temperature greater than 0 and a growth of 0 or more, found 0.0 and 0.0"),
             ('{"growth": -0.5}', "found 1.0 and -0.5"),
-            ('{"sharper": 2}', "unexpected keyword argument 'sharper'"),
-            ('{"growth": "much"}', "not supported between"),
+            ('{"sharper": 2}', r"sharper: unknown key\. Known: growth, temperature"),
+            ('{"growth": "much"}', "growth: expected a number, found 'much'"),
+            ("[]", "expected a mapping"),
             ("[", "Expecting value"),
         ],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,9 @@ class TestPickles:
             dumped(tmp_path / "v3_AFEW_multimodal_predictions.pkl", fused),
         ]
         found = import_predictions([str(file) for file in files], tmp_path / "run")
+        imported = json.loads((tmp_path / "run" / "run.json").read_text())["imported"]
+        assert [entry["file"] for entry in imported] == [file.name for file in files], "files of one name are kept apart"
+        assert len({entry["sha256"] for entry in imported}) == len(files)
         assert list(found.rows) == [f"given/{n}" for n in ("audio_25", "clip", "new_scene", "text", "video", "video_static", "multimodal")]
         assert set(found.rows.values()) == {4}
         assert found.label_sets["given/clip"] == ("basic8", "compound7")
@@ -252,6 +256,10 @@ class TestTables:
         path.write_text(f"video_name,{','.join(E8)}\na,1,0,0,0,0,0,0,0\n")
         with pytest.raises(UsageError, match="given/x says two things of a from 0 to 4 s; are two files of the same windows given"):
             import_predictions([f"x={path}", f"x={path}"], tmp_path / "run")
+        assert not (tmp_path / "run").exists(), "nothing is written where something is wrong"
+        assert list(import_predictions([f"ras/audio={path}"], tmp_path / "run").rows) == ["ras/audio"]
+        with pytest.raises(UsageError, match=r"run is not empty; give a new folder with --out"):
+            import_predictions([f"other={path}"], tmp_path / "run")
         with pytest.raises(UsageError, match="there is no label set 'basic9'"):
             order_of("basic9")
         with pytest.raises(AffectKitError, match="va has no classes"):

@@ -5,10 +5,11 @@ Their file is that of :mod:`affectkit.builtin.fitted`, with ``weights`` (M, C), 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from affectkit.builtin.avcer import TABLES, Level, table
 from affectkit.builtin.fitted import Fitted, FittedFusion, FittedOptions, check_named, read_header, save_fitted
@@ -126,10 +127,10 @@ class VersionOptions(FittedOptions):
     """Options of ``core/probability_fusion``: those of all fitted fusions, and the version.
 
     Attributes:
-        version: ``"v1"``, ``"v3"``, ``"v4"`` or ``"v5"``.
+        version: ``"v1"``, ``"v3"``, ``"v4"`` or ``"v5"``; ``None`` for what the file says.
     """
 
-    version: Version = "v1"
+    version: Version | None = None
 
 
 class VersionFusion(FittedFusion):
@@ -141,25 +142,54 @@ class VersionFusion(FittedFusion):
 
     name = "probability_fusion"
     Options = VersionOptions
-    example = "v4.safetensors"
+    example = "fusion_v4.safetensors, which affectkit train fusion --set 'options.fusions=[mean, v4]' makes"
 
     def made(self, sources: int) -> torch.nn.Module:
-        from affectkit.builtin.weighting import VERSIONS
+        return _version(self.options.version or "v1", sources, self.labels)
 
-        return VERSIONS[self.options.version](sources, len(self.labels))
+    def save(self, path: Path, model: torch.nn.Module, sources: Sequence[str], record: Mapping[str, Any], sharpening: Any = None) -> None:
+        save_version(path, self.options.version or "v1", model, sources, self.labels, record, sharpening)
 
     def read(self, path: Path) -> Fitted:
-        made: Weighting = self.made(1)  # type: ignore[assignment]
-        tensors, header, sharpening = read_header(path, tuple(made.state_dict()), self.labels)
-        count = max(len(value) for name, value in tensors.items() if name in ("weights", "keys") and value.ndim) if tensors else 0
+        from affectkit import checkpoints
+
+        said = checkpoints.metadata(path).get("version")
+        wanted = None if self.options.version is None else json.dumps(self.options.version)
+        if said is not None and (said not in map(json.dumps, get_args(Version)) or wanted not in (None, said)):
+            raise CheckpointError(
+                f"{path} holds version {said} of the fusion, expected {wanted or ' or '.join(get_args(Version))}; give another file, or leave out version"
+            )
+        version = json.loads(said or wanted or '"v1"')
+        tensors, header, sharpening = read_header(path, tuple(_version(version, 1, self.labels).state_dict()), self.labels)
+        count = max((len(value) for name, value in tensors.items() if name in ("weights", "keys") and value.ndim), default=0)
         sources = check_named(path, "its weights", count, header["sources"])
-        model = self.made(count)
+        model = _version(version, max(count, 1), self.labels)
         wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         found = {name: tuple(value.shape) for name, value in tensors.items()}
         if found != wanted:
             raise CheckpointError(f"{path}: expected {wanted} for {count} sources of {len(self.labels)} labels, found {found}")
         model.load_state_dict(tensors)
         return Fitted(model, sources, self.labels.labels, header["record"], sharpening)
+
+
+def _version(name: str, sources: int, labels: LabelSet) -> Weighting:
+    """The network of a version, with its first parameters."""
+    from affectkit.builtin.weighting import VERSIONS
+
+    return VERSIONS[name](sources, len(labels))
+
+
+def save_version(
+    path: Path,
+    version: str,
+    model: torch.nn.Module,
+    sources: Sequence[str],
+    labels: LabelSet,
+    record: Mapping[str, Any],
+    sharpening: Any = None,
+) -> None:
+    """Writes a network of ``core/probability_fusion``; other arguments and errors as in :func:`affectkit.builtin.fitted.save_fitted`."""
+    save_fitted(path, "core/probability_fusion", model, sources, labels, record, sharpening, {"version": version})
 
 
 def save_weights(

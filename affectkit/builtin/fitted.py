@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from affectkit.builtin.mean import check_labels, normalise_rows
 from affectkit.components import Checkpoint, Fusion, Output, Sources
-from affectkit.errors import CheckpointError, ConfigError
+from affectkit.errors import AffectKitError, CheckpointError, ConfigError
 from affectkit.labels import KNOWN, LabelSet
+from affectkit.options import build
 
 if TYPE_CHECKING:
     import torch
@@ -316,8 +317,8 @@ def _sharpening(path: Path) -> Sharpening:
 
     text = checkpoints.metadata(path).get("sharpening", "{}")
     try:
-        return Sharpening(**json.loads(text))
-    except (TypeError, ValueError, ConfigError) as error:
+        return build(Sharpening, json.loads(text))
+    except (ValueError, AffectKitError) as error:
         raise CheckpointError(f"{path}: its header holds the sharpening {text} ({error}); fit it anew") from None
 
 

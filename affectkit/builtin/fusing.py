@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Options = Mapping[str, Any]
 
+VERSIONS = ("v1", "v3", "v4", "v5")  # of team RAS before MHPF, by their names in :mod:`affectkit.builtin.weighting`
+
 GRIDS: Mapping[str, tuple[Options, ...]] = {
     "mean": ({},),
     "dirichlet": (
@@ -30,10 +32,12 @@ GRIDS: Mapping[str, tuple[Options, ...]] = {
     "mhpf_published": ({},),
     "mhpf": tuple({"epochs": epochs, "weight": "balanced"} for epochs in (3, 10, 40, 160)),
     "mhpf_gated": tuple({"epochs": epochs, "balanced": True, "decay": 1.0} for epochs in (3, 10, 40)),
+    **{version: ({},) for version in VERSIONS},
 }
 """The fusions that can be fitted, and the options among which the inner cross-validation chooses, the nearest to the mean first.
 
-``mhpf_published`` is MHPF as team RAS fitted it: cross entropy with the fused rows as logits, Adam with a rate of 1e-4, 100 passes in steps of 64 rows.
+``mhpf_published`` is MHPF as team RAS fitted it: cross entropy with the fused rows as logits, Adam with a rate of 1e-4, 100 passes in steps of 64 rows;
+``v1`` to ``v5`` are the versions that they published before, fitted in the same way.
 """
 
 MARGIN = 0.005  # of macro-F1, by which options farther from the mean must be better: less is chance with a thousand rows
@@ -144,6 +148,8 @@ def fit(name: str, rows: Rows, options: Options | None = None, *, seed: int = 0,
         return Fit(name, given, convex_fit(rows.values, rows.truth, **given).weights)
     if name == "mhpf_gated":
         return _fit_gated(rows, given, seed)
+    if name in VERSIONS:
+        return _fit_version(name, rows, seed)
     return _fit_mhpf(name, rows, given, seed)
 
 
@@ -228,14 +234,26 @@ def check(name: str, rows: Rows, *, outer: int = 5, inner: int = 3, seed: int = 
 def _fit_mhpf(name: str, rows: Rows, options: dict[str, Any], seed: int) -> Fit:
     import torch
 
-    from affectkit.builtin.mhpf import MHPF
+    from affectkit.builtin.mhpf import MHPF, PUBLISHED
 
     model = _seeded(lambda: MHPF(*rows.values.shape[1:]), seed)
-    published = {"loss": "paper", "lr": 1e-4, "batch_size": 64, "epochs": 100, "weight": "balanced"}
     values, valid = torch.from_numpy(np.nan_to_num(rows.values)).float(), torch.from_numpy(~np.isnan(rows.values))
-    model.fit(values, torch.from_numpy(rows.truth), valid, seed=seed, **(published if name == "mhpf_published" else options))
+    model.fit(values, torch.from_numpy(rows.truth), valid, seed=seed, **(PUBLISHED if name == "mhpf_published" else options))
     model.requires_grad_(False).eval()
     return Fit(name, options, model.weights().double().numpy(), model)
+
+
+def _fit_version(name: str, rows: Rows, seed: int) -> Fit:
+    import torch
+
+    from affectkit.builtin import weighting
+    from affectkit.builtin.mhpf import fit_as_published
+
+    model: Any = _seeded(lambda: weighting.VERSIONS[name](*rows.values.shape[1:]), seed)
+    values, valid = torch.from_numpy(np.nan_to_num(rows.values)).float(), torch.from_numpy(~np.isnan(rows.values))
+    fit_as_published(model, values, torch.from_numpy(rows.truth), valid, seed=seed)
+    model.requires_grad_(False).eval()
+    return Fit(name, {}, model.by_class().double().numpy(), model)
 
 
 def _fit_gated(rows: Rows, options: dict[str, Any], seed: int) -> Fit:
@@ -243,9 +261,7 @@ def _fit_gated(rows: Rows, options: dict[str, Any], seed: int) -> Fit:
 
     from affectkit.builtin.gated import fit_gated
 
-    start = convex_fit(rows.values, rows.truth, pull=100.0).weights if options.get("start") == "convex" else None
-    given = {key: value for key, value in options.items() if key != "start"}
-    model = fit_gated(rows.values, rows.truth, rows.quality, start=start, seed=seed, **given)
+    model = fit_gated(rows.values, rows.truth, rows.quality, seed=seed, **options)
     values, valid = torch.from_numpy(np.nan_to_num(rows.values)).float(), torch.from_numpy(~np.isnan(rows.values))
     quality = None if rows.quality is None else torch.from_numpy(rows.quality).float()
     weights = model.row_weights(values, valid, quality).double().numpy()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import affectkit
-from affectkit.builtin.fusing import GRIDS, Checked, Fit, Rows, check, choose, fit, named
+from affectkit.builtin.fusing import GRIDS, VERSIONS, Checked, Fit, Rows, check, choose, fit, named
 from affectkit.builtin.labelled import Labelled, Window, groups_of, labelled, side_by_side
 from affectkit.builtin.trainings import LIMITS, FusionOptions, MHPFTraining
 from affectkit.builtin.weight_report import weight_picture, weight_table
@@ -33,6 +33,7 @@ READERS = {
     "mhpf": "core/mhpf",
     "mhpf_published": "core/mhpf",
     "mhpf_gated": "core/mhpf_gated",
+    **dict.fromkeys(VERSIONS, "core/probability_fusion"),
 }
 """The component that reads the file of each fusion; the mean needs none."""
 
@@ -43,14 +44,15 @@ class ComparedOptions(FusionOptions):
 
     Attributes:
         predictions: run folders, or folders of them, instead of ``--data``; sources of the same windows may be in different runs.
-        fusions: which are fitted: ``mean``, ``dirichlet``, ``convex``, ``mhpf``, ``mhpf_published``, ``mhpf_gated``.
+        fusions: which are fitted: ``mean``, ``dirichlet``, ``convex``, ``mhpf``, ``mhpf_published``, ``mhpf_gated``; also ``v1``, ``v3``,
+            ``v4`` and ``v5``, which team RAS published before MHPF.
         outer: folds in which whole groups are held out.
         inner: folds of the rest, in which options are chosen.
         leave_out: whether each is fitted again without each source.
     """
 
     predictions: tuple[Path, ...] = ()
-    fusions: tuple[str, ...] = tuple(GRIDS)
+    fusions: tuple[str, ...] = tuple(name for name in GRIDS if name not in VERSIONS)
     outer: int = 5
     inner: int = 3
     leave_out: bool = True
@@ -203,12 +205,14 @@ def _quality(found: Labelled, sources: Sequence[str], windows: Sequence[Window])
 def _write(path: Path, made: Fit, rows: Rows, record: Mapping[str, Any], sharpening: Sharpening) -> None:
     import torch
 
-    from affectkit.builtin.class_weights import save_weights
+    from affectkit.builtin.class_weights import save_version, save_weights
     from affectkit.builtin.fusion import save_mhpf
     from affectkit.builtin.gated import save_gated
 
     if made.name in ("dirichlet", "convex"):
         save_weights(path, READERS[made.name], torch.from_numpy(made.weights), rows.sources, BASIC8, record, sharpening)
+    elif made.name in VERSIONS:
+        save_version(path, made.name, made.model, rows.sources, BASIC8, record, sharpening)
     elif made.name == "mhpf_gated":
         save_gated(path, made.model, rows.sources, rows.quality_names, BASIC8, record, sharpening)  # type: ignore[arg-type]
     else:

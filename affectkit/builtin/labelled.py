@@ -123,7 +123,7 @@ def side_by_side(found: Labelled, sources: Sequence[str] = ()) -> tuple[tuple[st
                     f"{name} says the window of {medium} from {start:g} to {end:g} s in two runs, {place[0]} and {run}; give one of them"
                 )
             by_source[name][place] = row
-    windows = list(dict.fromkeys(window for name in names for window in by_source[name]))
+    windows = of_subjects(list(dict.fromkeys(window for name in names for window in by_source[name])))
     values = np.full((len(windows), len(names), len(BASIC8)), np.nan, dtype=np.float32)
     for column, name in enumerate(names):
         for number, window in enumerate(windows):
@@ -132,6 +132,16 @@ def side_by_side(found: Labelled, sources: Sequence[str] = ()) -> tuple[tuple[st
             if (spoken := by_source[name].get(window, by_source[name].get(whole))) is not None:
                 values[number, column] = spoken
     return names, windows, values
+
+
+def of_subjects(windows: Sequence[Window]) -> list[Window]:
+    """The windows that a run fuses: one per subject, and one without a subject only where nobody is seen.
+
+    >>> of_subjects([("run", "a", 0, 0.0, 4.0), ("run", "a", -1, 0.0, 4.0), ("run", "a", -1, 2.0, 6.0)])
+    [('run', 'a', 0, 0.0, 4.0), ('run', 'a', -1, 2.0, 6.0)]
+    """
+    seen = {(medium, round(start, 3), round(end, 3)) for _, medium, track, start, end in windows if track >= 0}
+    return [window for window in windows if window[2] >= 0 or (window[1], round(window[3], 3), round(window[4], 3)) not in seen]
 
 
 def said(found: Labelled, labels: LabelSet) -> dict[str, dict[Window, np.ndarray]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from affectkit.errors import UsageError
 
 Loss = Literal["nll", "paper"]
 
+PUBLISHED: Mapping[str, Any] = {"loss": "paper", "lr": 1e-4, "batch_size": 64, "epochs": 100, "weight": "balanced"}
+"""How team RAS fitted it, for :meth:`MHPF.fit`."""
 TINY = 1e-12  # a probability of 0 for what happened costs -ln(1e-12) = 27.6 nats, not infinity
 
 
@@ -165,12 +168,7 @@ class MHPF(nn.Module):
             self.head_combine.copy_(torch.rand(self.head_combine.shape, generator=generator).to(device))
             losses = [float(mean_loss(slice(None)))]
         optimiser = torch.optim.Adam(self.parameters(), lr=lr)
-        for _ in range(epochs):
-            order = torch.randperm(len(probs), generator=generator).to(device)
-            for rows in order.split(batch_size or len(probs)):
-                optimiser.zero_grad()
-                mean_loss(rows).backward()
-                optimiser.step()
+        for _ in descent(optimiser, mean_loss, len(probs), epochs=epochs, batch_size=batch_size, generator=generator):
             with torch.no_grad():
                 losses.append(float(mean_loss(slice(None))))
         return FitRecord(
@@ -244,6 +242,50 @@ class MHPF(nn.Module):
         if not torch.isfinite(there).all():
             raise UsageError("MHPF.fit found values that are not finite where probs are valid; mark them in valid")
         return probs, targets[keep], valid, int((~keep).sum())
+
+
+def fit_as_published(network: nn.Module, probs: Tensor, targets: Tensor, valid: Tensor, *, seed: int = 0) -> None:
+    """Fits another fusion of team RAS as they fitted MHPF (:data:`PUBLISHED`), in place.
+
+    Args:
+        network: one of :data:`affectkit.builtin.weighting.VERSIONS`.
+        probs: (N, M, C) probabilities.
+        targets: (N,) int64 classes in [0, C).
+        valid: (N, M, C) bool, what is there; rows whose target no valid source says are left out.
+        seed: of the order of rows.
+    """
+    keep = valid.any(dim=1).gather(1, targets[:, None]).squeeze(1)
+    probs, targets, valid = probs[keep], targets[keep], valid[keep]
+    weights = _class_weights(torch.bincount(targets, minlength=probs.shape[2]), PUBLISHED["weight"]).to(probs)
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.Adam(network.parameters(), lr=PUBLISHED["lr"])
+    for _ in descent(
+        optimiser,
+        lambda rows: _loss(network(probs[rows], valid[rows]), targets[rows], weights, PUBLISHED["loss"]),
+        len(probs),
+        epochs=PUBLISHED["epochs"],
+        batch_size=PUBLISHED["batch_size"],
+        generator=generator,
+    ):
+        pass
+
+
+def descent(
+    optimiser: torch.optim.Optimizer,
+    mean_loss: Callable[[Tensor], Tensor],
+    count: int,
+    *,
+    epochs: int,
+    batch_size: int | None,
+    generator: torch.Generator,
+) -> Iterator[int]:
+    """Passes over ``count`` rows in an order of the generator, in steps of ``batch_size`` rows (``None``: all); yields the number of each pass that is done."""
+    for epoch in range(epochs):
+        for rows in torch.randperm(count, generator=generator).split(batch_size or count):
+            optimiser.zero_grad()
+            mean_loss(rows).backward()
+            optimiser.step()
+        yield epoch
 
 
 def _class_weights(counts: Tensor, weight: str | None) -> Tensor:

@@ -23,7 +23,8 @@ def import_(
 ) -> None:
     """Make a run folder of the prediction files of others.
 
-    FILE is CSV or a pickle, as team RAS and AVCER write them; NAME=FILE names the source. Pickles are read without running anything that is in them. Then
+    FILE is CSV or a pickle, as team RAS and AVCER write them; NAME=FILE names the source: a word, or the id of a component (ras/audio=FILE), as which it is
+    fused like that component. Pickles are read without running anything that is in them. Then
     affectkit fuse, evaluate, compare, submit and train fusion work on the folder.
     """
     from affectkit.importing import import_predictions
