@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from affectkit.api import BASIC8, Audio, Checkpoint, CheckpointError, Clip, Input, Needs, Output
-from affectkit_ras.headed import HEAD, Headed, read_head
+from affectkit_ras.headed import HEAD, Headed, read_head, resolved, told
 from affectkit_ras.speech import KIND, RATE
 
 if TYPE_CHECKING:
@@ -57,12 +57,13 @@ class AudioEmotion(Headed):
     """
 
     name = "audio"
+    needs = Needs(audio=Audio(rate=RATE))  # and speech, unless the options say otherwise
     Options = AudioOptions
     checkpoints: ClassVar[Mapping[str, Checkpoint]] = {"backbone": BACKBONE}
 
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)
-        self.needs = Needs(audio=Audio(rate=RATE), inputs=(Input(KIND),) if self.options.speech else ())
+        self.needs = Needs(audio=self.needs.audio, inputs=(Input(KIND),) if self.options.speech else ())
         self._head: UncertaintyHead | None = None
         self._temperature = 1.0
 
@@ -76,12 +77,13 @@ class AudioEmotion(Headed):
         from affectkit_ras.audio_network import TEMPERATURE, UncertaintyHead
 
         self.load_backbone(device)
-        path = self.resolved(HEAD)
+        path = resolved(self, HEAD)
         tensors, settings = read_head(path, self.id)
         tuned = {name.removeprefix("encoder."): value for name, value in tensors.items() if name.startswith("encoder.")}
         self.check_backbone(settings, self.frames.fingerprint, path)
         head = UncertaintyHead(self.frames.size, len(BASIC8))
-        checkpoints.load_strict(head, {name: value for name, value in tensors.items() if not name.startswith("encoder.")}, path)
+        with told(self.id):
+            checkpoints.load_strict(head, {name: value for name, value in tensors.items() if not name.startswith("encoder.")}, path)
         self.frames.tune(tuned, path)
         self._temperature = float(settings.get("temperature", TEMPERATURE))
         self._head = head.eval().requires_grad_(False).to(device)
@@ -90,7 +92,7 @@ class AudioEmotion(Headed):
         """Loads what reads the sound, which is all that a training of the head needs."""
         from affectkit_ras.voice_frames import VoiceReader
 
-        self._frames = VoiceReader(self.resolved("backbone"), self.id, device)
+        self._frames = VoiceReader(resolved(self, "backbone"), self.id, device)
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """A narrow WavLM in the format of transformers, or a head over it."""
@@ -122,14 +124,15 @@ class AudioEmotion(Headed):
             sound = np.pad(sound[:PUBLISHED], (0, max(0, PUBLISHED - len(sound))))
         return {"sound": torch.from_numpy(np.ascontiguousarray(sound)), **out}
 
-    def embed(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Frames (B, T, D) float32 of a batch of sounds, zeros where padded."""
-        return self.frames(batch["sound"], batch["sound_mask"])[0]
+    def embed(self, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Frames (B, T, D) float32 of a batch of sounds, zeros where padded, and which are real, (B, T) bool."""
+        found: tuple[torch.Tensor, torch.Tensor] = self.frames(batch["sound"], batch["sound_mask"])
+        return found
 
     def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
         if self._head is None:
             raise CheckpointError(f"{self.id} is asked before its weights are loaded")
-        features, mask = self.frames(batch["sound"], batch["sound_mask"])
+        features, mask = self.embed(batch)
         mu, logvar, voice = (part.float() for part in self._head(features, mask))
         values = (mu / self._temperature).softmax(1)
         quality = {"uncertainty": (values * (0.5 * logvar).exp()).sum(1)}

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from affectkit_ras.means import over_time
+
 TEMPERATURE = 1.5  # of the published softmax over the means
 LEAST_LOGVAR, MOST_LOGVAR = -3.0, 3.0
 PARTS = 3  # thirds of a sound that are attended to one by one
@@ -55,7 +57,7 @@ class UncertaintyHead(nn.Module):
         """
         if mask is None:
             mask = features.new_ones(features.shape[:2], dtype=torch.bool)
-        whole = self.global_fc(_mean(features, mask))
+        whole = self.global_fc(over_time(features, mask))
         feature = self.combined_fc(torch.cat([self.temporal_module(features, mask), whole], dim=1))
         mu, logvar = self.uncertainty_head(feature)
         return Heard(mu, logvar, feature)
@@ -91,7 +93,7 @@ class Thirds(nn.Module):
             place = (start[:, None] + within).clamp_max(features.shape[1] - 1)
             x = features.gather(1, place[..., None].expand(-1, -1, features.shape[2]))
             said, _ = attention(x, x, x, key_padding_mask=~real, need_weights=False)
-            out.append(_mean(said, real))
+            out.append(over_time(said, real))
         return out
 
 
@@ -108,13 +110,9 @@ class MeanAndVariance(nn.Module):
         nn.init.constant_(self.logvar_layer.bias, -1.0)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D) to means (B, C) and logarithms of variances (B, C)."""
         return self.mu_layer(x), self.logvar_layer(x).clamp(LEAST_LOGVAR, MOST_LOGVAR)
 
 
 def _layer(inputs: int, outputs: int, dropout: float) -> tuple[nn.Module, ...]:
     return nn.Linear(inputs, outputs), nn.ReLU(), nn.LayerNorm(outputs), nn.Dropout(dropout)
-
-
-def _mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean over time (B, D) of the real places of (B, T, D)."""
-    return x.masked_fill(~mask[..., None], 0.0).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp_min(1)

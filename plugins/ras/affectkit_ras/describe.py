@@ -25,6 +25,8 @@ from affectkit.files import replacing
 if TYPE_CHECKING:
     import torch
 
+    from affectkit_ras.vision_language import VisionLanguage
+
 KIND = "description"
 PROMPTS = Path(__file__).parent / "prompts"
 FORMAT = 1  # of what is kept on disk
@@ -103,7 +105,8 @@ class Describe(Provider):
     """Qwen2.5-VL describes each window, asked with one of the two prompts of Team RAS.
 
     Windows are described in batches (``components.ras/describe.batch_size`` of them, 4 where the recipe does not say). On a GPU the model is in the
-    precision in which it is published, bf16. A description is kept on disk, and another run over the same medium reads it.
+    precision in which it is published, bf16. A description is kept on disk, and another run over the same medium reads it; the model is
+    loaded for the first window that has none.
     """
 
     name = "describe"
@@ -117,12 +120,13 @@ class Describe(Provider):
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)
         self.needs = Needs(frames=Frames(count=self.options.frames, size=self.options.size))
-        self._model: Any = None
+        self._model: VisionLanguage | None = None
+        self._folder: Path | None = None
         self._media: dict[Path, str | None] = {}
         self._prompt = published_prompts().get(self.options.prompt, self.options.prompt)
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Loads the model.
+        """Checks the model, but does not load it yet: where every window has a description, 68 GB would be loaded for nothing.
 
         Raises:
             CheckpointError: where it is absent, damaged or of another kind.
@@ -130,9 +134,11 @@ class Describe(Provider):
         """
         import torch
 
-        from affectkit_ras.vision_language import VisionLanguage
+        from affectkit_ras.vision_language import checked
 
         folder = self.weights()
+        checked(folder, self.id)
+        self._model, self._device = None, device
         self._dtype = torch.bfloat16 if device.type == "cuda" and dtype == torch.float32 else dtype
         self._digest = checkpoints.sha256(folder)
         if self.options.cache:
@@ -143,20 +149,24 @@ class Describe(Provider):
                     f"{self.id} cannot keep descriptions in {kept_in()}: {error.strerror}; set AFFECTKIT_CACHE to another folder, "
                     f"or components.{self.id}.cache=false"
                 ) from None
-        self._model = VisionLanguage(folder, self.id, device, self._dtype)
+        self._folder = folder
 
     def provide(self, clips: Sequence[Clip]) -> Sequence[Evidence]:
         """One description per window: ``text``, and in ``quality`` its number of words."""
-        if self._model is None:
+        from affectkit_ras.vision_language import VisionLanguage
+
+        if self._folder is None:
             raise CheckpointError(f"{self.id} is asked for descriptions before its weights are loaded")
         seen = [number for number, clip in enumerate(clips) if clip.frames is not None and len(clip.frames)]
         places = {number: self._place(clips[number]) for number in seen}
         texts = {number: text for number, place in places.items() if place is not None and (text := read(place)) is not None}
         new = [number for number in seen if number not in texts]
-        for number, text in zip(new, self._ask([clips[number] for number in new]), strict=True):
-            texts[number] = text
-            if (place := places[number]) is not None:
-                self._keep(place, clips[number], text)
+        if new:
+            model = self._model = self._model or VisionLanguage(self._folder, self.id, self._device, self._dtype)
+            for number, text in zip(new, self._ask(model, [clips[number] for number in new]), strict=True):
+                texts[number] = text
+                if (place := places[number]) is not None:
+                    self._keep(place, clips[number], text)
         return [_evidence(texts.get(number)) for number in range(len(clips))]
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
@@ -165,24 +175,21 @@ class Describe(Provider):
 
         return write_qwen(folder / tag)
 
-    def _ask(self, clips: Sequence[Clip]) -> list[str]:
+    def _ask(self, model: VisionLanguage, clips: Sequence[Clip]) -> list[str]:
         """Descriptions, by halves where the memory of the device is too small for all at once."""
         import torch
 
         from affectkit_ras.vision_language import Shown
 
-        if not clips:
-            return []
         try:
             shown = [Shown(clip.frames, rate(clip)) for clip in clips if clip.frames is not None]
-            found: list[str] = self._model.ask(shown, self._prompt, self.options.max_new_tokens)
-            return found
+            return model.ask(shown, self._prompt, self.options.max_new_tokens)
         except torch.OutOfMemoryError:
             if len(clips) == 1:
                 raise
         torch.cuda.empty_cache()  # outside of the handler, whose traceback holds the tensors of the batch
         half = (len(clips) + 1) // 2
-        return self._ask(clips[:half]) + self._ask(clips[half:])
+        return self._ask(model, clips[:half]) + self._ask(model, clips[half:])
 
     def _place(self, clip: Clip) -> Path | None:
         """Where the description of a window is kept: by all that it depends on. ``None`` where none is, or the medium cannot be read any more."""

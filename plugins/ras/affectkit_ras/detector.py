@@ -78,20 +78,13 @@ class Faces(Provider):
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Reads the network. It runs on the GPU where onnxruntime can, else on the processor."""
-        import onnxruntime
         import torch
 
+        from affectkit_ras import onnx_files
+
         path = self.weights()
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = torch.get_num_threads()
-        settings.log_severity_level = 3  # its warnings are about how it runs, not about what it says
         wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
-        providers = [name for name in [*wanted, "CPUExecutionProvider"] if name in onnxruntime.get_available_providers()]
-        try:
-            session = onnxruntime.InferenceSession(str(path), settings, providers=providers)
-        except _refusals() as error:
-            first = str(error).splitlines()[0]
-            raise CheckpointError(f"{self.id}: {path} is damaged or no ONNX file that onnxruntime reads ({first[:200]})") from None
+        session = onnx_files.session(path, self.id, threads=torch.get_num_threads(), providers=wanted)
         self._path = path
         self._batch, self._height, self._width = self._seen(session)
         self._count, self._numbers = self._points(session)
@@ -230,13 +223,6 @@ def decode(
     if numbers:
         points = (rows[kept, BOX:].reshape(len(kept), -1, numbers)[..., :2] - np.array(corner)) / scale
     return Detections(boxes[kept], rows[kept, 4].clip(0, 1), points)
-
-
-def _refusals() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises about a file."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    return (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile, state.NotImplemented)
 
 
 def _tiny(note: str) -> bytes:

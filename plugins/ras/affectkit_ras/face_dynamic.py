@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from affectkit.api import BASIC8, Checkpoint, CheckpointError, Clip, ConfigError, Input, Needs, Output
-from affectkit_ras.headed import HEAD, Headed, read_head
+from affectkit_ras.headed import HEAD, Headed, read_head, resolved, told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,10 +84,12 @@ class FaceDynamic(Headed):
         from affectkit_ras.sequence_network import network_of
 
         self.load_backbone(device)
-        path = self.resolved(HEAD)
+        path = resolved(self, HEAD)
         tensors, settings = read_head(path, self.id)
-        head = network_of(tensors, settings)
-        checkpoints.load_strict(head, tensors, path)
+        with told(f"{self.id}: {path}"):
+            head = network_of(tensors, settings)
+        with told(self.id):
+            checkpoints.load_strict(head, tensors, path)
         wanted, found = head.image_proj[0].in_features, self.frames.size
         if wanted != found:
             raise CheckpointError(
@@ -101,7 +103,7 @@ class FaceDynamic(Headed):
         """Loads what reads the crops, which is all that a training of the classifier needs."""
         from affectkit_ras.face_frames import FrameReader
 
-        self._frames = FrameReader(self.resolved("backbone"), self.id, device, BACKBONE)
+        self._frames = FrameReader(resolved(self, "backbone"), self.id, device, BACKBONE)
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """A narrow CLIP in the format of transformers, or a classifier over it."""
@@ -134,16 +136,16 @@ class FaceDynamic(Headed):
             "side": torch.tensor(side, dtype=torch.float32),
         }
 
-    def embed(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Embeddings (B, T, D) float32 of a batch of crops, zeros where padded."""
-        return self.frames(batch["faces"], batch["digests"], batch["faces_mask"])
+    def embed(self, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings (B, T, D) float32 of a batch of crops, zeros where padded, and which are real, (B, T) bool."""
+        return self.frames(batch["faces"], batch["digests"], batch["faces_mask"]), batch["faces_mask"]
 
     def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
         import torch
 
         if self._head is None:
             raise CheckpointError(f"{self.id} is asked before its weights are loaded")
-        frames, mask = self.embed(batch), batch["faces_mask"]
+        frames, mask = self.embed(batch)
         if self.options.padding == "published":
             frames = torch.nn.functional.pad(frames, (0, 0, 0, LONGEST - frames.shape[1]))
         logits, motion = self._head(frames, None if self.options.padding == "published" else mask)

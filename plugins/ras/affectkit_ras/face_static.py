@@ -10,6 +10,7 @@ import numpy as np
 
 from affectkit.api import Checkpoint, CheckpointError, Clip, Input, Modality, Needs, Output
 from affectkit.labels import AFFECTNET7
+from affectkit_ras.headed import told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,9 +75,10 @@ class FaceStatic(Modality):
         from affectkit_ras.resnet import EmoAffectNet, own_names, width_of
 
         path = self.weights()
-        tensors = own_names(checkpoints.load_tensors(path))
-        net = EmoAffectNet(width_of(tensors))
-        checkpoints.load_strict(net, tensors, path)
+        with told(self.id):
+            tensors = own_names(checkpoints.load_tensors(path))
+            net = EmoAffectNet(width_of(tensors))
+            checkpoints.load_strict(net, tensors, path)
         self._net = net.to(device).eval().requires_grad_(False)
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
@@ -104,14 +106,16 @@ class FaceStatic(Modality):
         }
 
     def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
+        from affectkit_ras.means import per_clip
+
         if self._net is None:
             raise CheckpointError(f"{self.id} has no weights; load it first")
         crops, mask = batch["crops"], batch["crops_mask"]
         logits, features = self._net(pixels(crops[mask]))
         return Output(
-            values={AFFECTNET7: _mean(logits.float().softmax(1), mask)},
-            embeddings={"face": _mean(features.float(), mask)},
-            quality={"side": _mean(batch["side"][mask][:, None], mask)[:, 0]},
+            values={AFFECTNET7: per_clip(logits.float().softmax(1), mask)},
+            embeddings={"face": per_clip(features.float(), mask)},
+            quality={"side": per_clip(batch["side"][mask][:, None], mask)[:, 0]},
         )
 
 
@@ -131,10 +135,3 @@ def pixels(crops: torch.Tensor) -> torch.Tensor:
     if x.shape[2:] != (SIDE, SIDE):
         x = functional.interpolate(x, (SIDE, SIDE), mode="nearest-exact")  # the pixel that holds the centre, as in Pillow
     return x - torch.tensor(MEAN, device=x.device).view(3, 1, 1)
-
-
-def _mean(rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean per clip (B, D) of rows (N, D) that stand where ``mask`` (B, T) is true, in its order."""
-    clips = mask.nonzero()[:, 0]
-    total = rows.new_zeros(len(mask), rows.shape[1]).index_add_(0, clips, rows)
-    return total / mask.sum(1, keepdim=True).clamp_min(1)

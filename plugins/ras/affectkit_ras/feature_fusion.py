@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from affectkit.api import BASIC8, CheckpointError, ConfigError, Fusion, Output, PluginError, Sources
-from affectkit_ras.headed import read_head
+from affectkit_ras.headed import read_head, told
 
 if TYPE_CHECKING:
     import torch
@@ -62,8 +62,9 @@ class FeatureFusion(Fusion):
         """Refuses a recipe that names no weights."""
         if not self.options.checkpoint:
             raise ConfigError(
-                f"{self.id} is not fitted, and nobody publishes its weights: make them with 'affectkit train ras/feature_fusion', and give "
-                "components.ras/feature_fusion.checkpoint; or take --fusion core/mean, which needs none"
+                f"{self.id} is not fitted, and nobody publishes its weights: make them of runs with --embeddings, "
+                "'affectkit train ras/feature_fusion --data RUN --labels FILE --out .', and give the file with "
+                "--set components.ras/feature_fusion.checkpoint=ras_feature_fusion.safetensors; or take --fusion core/mean, which needs none"
             )
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -79,8 +80,10 @@ class FeatureFusion(Fusion):
         self.check_given()
         path = self.weights()
         tensors, settings = read_head(path, self.id)
-        _, network = network_of(tensors, settings)
-        checkpoints.load_strict(network, tensors, path)
+        with told(f"{self.id}: {path}"):
+            _, network = network_of(tensors, settings)
+        with told(self.id):
+            checkpoints.load_strict(network, tensors, path)
         known = settings.get("inputs", PUBLISHED)
         if strange := [name for name in network.names if ":" not in known.get(name, "")]:
             raise CheckpointError(f"{self.id}: {path} does not say which embeddings are meant by {', '.join(strange)}; make it anew")

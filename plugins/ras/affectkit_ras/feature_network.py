@@ -60,6 +60,7 @@ class FusionV1(FeatureFusion):
         self.composer = Composer(len(sizes) * classes, classes)
 
     def forward(self, features: Mapping[str, Tensor], there: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """(B, D) by name to logits (B, C) and, of M sources, (B, M C); ``there`` changes nothing."""
         said = torch.cat([head(features[name]) for name, head in self.heads.items()], dim=1)
         return self.composer(said), said
 
@@ -107,6 +108,7 @@ class FusionV3(FeatureFusion):
         return found
 
     def forward(self, features: Mapping[str, Tensor], there: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """(B, D) and ``there`` (B,) by name to logits (B, C) and the fused embedding (B, 128)."""
         fused = self.query(features, there)
         return self.classifier(fused), fused
 
@@ -128,6 +130,7 @@ class FusionV4(FusionV3):
         self.scene_proj = nn.Linear(sizes[scene], TOKEN)
 
     def forward(self, features: Mapping[str, Tensor], there: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """(B, D) and ``there`` (B,) by name to logits (B, C) and the fused embedding (B, 256)."""
         fused = torch.cat([self.query(features, there), self.scene_proj(features[self.scene])], dim=1)
         return self.classifier(fused), fused
 
@@ -140,6 +143,7 @@ class LogitHead(nn.Module):
         self.linear = nn.Linear(size, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, D) to (B, C)."""
         found: Tensor = self.linear(x)
         return found
 
@@ -153,6 +157,7 @@ class Composer(nn.Module):
         self.fc2 = nn.Linear(HIDDEN, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, M C) to (B, C)."""
         found: Tensor = self.fc2(self.fc1(x).relu())
         return found
 
@@ -187,6 +192,7 @@ class TokenEncoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, D) to (B, 128)."""
         found: Tensor = self.dropout(self.norm(self.linear(x)))
         return found
 

@@ -97,16 +97,18 @@ class LabelMatch(Modality):
         return {"frames": torch.from_numpy(middle(np.asarray(clip.frames)))}
 
     def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
+        from affectkit_ras.means import per_clip
+
         if self._clip is None or self._points is None:
             raise CheckpointError(f"{self.id} has no weights; load it first")
         mask = batch["frames_mask"]
         pictures = self._clip.pictures(batch["frames"][mask])
         cosines = pictures @ self._points.T
-        values = shares(_mean(matched(cosines, self._clip.scale if self.options.scale == "clip" else 1.0), mask))
+        values = shares(per_clip(matched(cosines, self._clip.scale if self.options.scale == "clip" else 1.0), mask))
         return Output(
             values={labels: found.float() for labels, found in values.items()},
-            embeddings={"image": _mean(pictures.double(), mask).float()},
-            quality={"cosine": _mean(cosines.amax(1, keepdim=True).double(), mask)[:, 0].float(), "frames": mask.sum(1).float()},
+            embeddings={"image": per_clip(pictures.double(), mask).float()},
+            quality={"cosine": per_clip(cosines.amax(1, keepdim=True).double(), mask)[:, 0].float(), "frames": mask.sum(1).float()},
         )
 
 
@@ -149,9 +151,3 @@ def middle(frames: np.ndarray) -> np.ndarray:
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return np.ascontiguousarray(frames[:, top : top + side, left : left + side])
-
-
-def _mean(rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean per clip (B, D) of rows (N, D) that stand where ``mask`` (B, T) is true, in its order."""
-    clips = mask.nonzero()[:, 0]
-    return rows.new_zeros(len(mask), rows.shape[1]).index_add_(0, clips, rows) / mask.sum(1, keepdim=True).clamp_min(1)

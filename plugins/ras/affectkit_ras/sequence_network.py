@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from affectkit.api import CheckpointError
+from affectkit_ras.means import over_time
 
 LONGEST = 5000  # rows of the published table of positions
 
@@ -63,7 +64,7 @@ class VideoMamba(nn.Module):
         x = self.image_proj(frames)
         for block in self.mamba:
             x = x + block(x)  # causal: what is padded at the end reaches nothing before it
-        pooled = _mean(x, mask)
+        pooled = over_time(x, mask)
         return self.classifier(pooled), pooled
 
 
@@ -147,7 +148,7 @@ class VideoFormer(nn.Module):
         x = self.image_proj(frames)
         for layer in self.transformer:
             x = x + layer(x, mask)
-        pooled = _mean(x, mask)
+        pooled = over_time(x, mask)
         return self.classifier(pooled), pooled
 
 
@@ -189,6 +190,7 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, T, H) to (B, T, H)."""
         found: Tensor = self.layer_2(self.dropout(functional.gelu(self.layer_1(x))))
         return found
 
@@ -202,6 +204,7 @@ class AddNorm(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """(B, T, H) and (B, T, H) to (B, T, H)."""
         found: Tensor = self.norm(x + self.dropout(y))
         return found
 
@@ -218,6 +221,7 @@ class Positions(nn.Module):
         self.register_buffer("pe", torch.stack([wave.sin(), wave.cos()], dim=2).flatten(1)[:, :hidden].contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, T, H) to (B, T, H)."""
         return x + self.pe[: x.shape[1]]
 
 
@@ -288,10 +292,3 @@ def _begin(module: nn.Module) -> None:
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def _mean(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean over time (B, H) of (B, T, H), of the real places alone where a mask (B, T) says which they are."""
-    if mask is None:
-        return x.mean(dim=1)
-    return x.masked_fill(~mask[..., None], 0.0).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp_min(1)

@@ -81,19 +81,10 @@ class Speech(Provider):
         Raises:
             CheckpointError: where the file is none that onnxruntime reads, or another network.
         """
-        import onnxruntime
+        from affectkit_ras import onnx_files
 
         path = self.weights()
-        given = onnxruntime.SessionOptions()
-        given.intra_op_num_threads = given.inter_op_num_threads = 1
-        given.log_severity_level = 3
-        try:
-            session = onnxruntime.InferenceSession(str(path), given, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has an exception of its own for each kind of damage, all of them plain ones
-            first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise CheckpointError(
-                f"{self.id}: {path} is not a network that onnxruntime reads ({first[:160]}); give Silero's ONNX file as the option checkpoint"
-            ) from None
+        session = onnx_files.session(path, self.id, threads=1)
         found = {item.name for item in session.get_inputs()}
         if found != INPUTS:
             raise CheckpointError(

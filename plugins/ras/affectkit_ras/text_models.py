@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from affectkit.api import BASIC7, BASIC8, Checkpoint, CheckpointError, Clip, ConfigError, LabelSet, Modality, Output
 from affectkit.labels import canonical
+from affectkit_ras.headed import HEAD, read_settings, resolved, told
 from affectkit_ras.transcripts import count_words
 
 if TYPE_CHECKING:
@@ -55,7 +55,6 @@ CHECKPOINTS: Mapping[str, Checkpoint] = {
 }
 """The encoders by tag. The first comes with a head of seven classes; for the others there is none that is published."""
 
-HEAD = "head"
 READY = "distilroberta"  # the tag of the encoder that has a head of its own
 KNOWN = (BASIC7, BASIC8)
 
@@ -87,18 +86,16 @@ class HeadFile:
         """The header of a file that the training of a head wrote.
 
         Raises:
-            CheckpointError: where it is of another make, or its labels are others.
+            CheckpointError: where it is of another make or damaged, or its labels are others.
         """
-        from affectkit import checkpoints
-
-        found = json.loads(checkpoints.metadata(path).get("settings", "{}"))
+        found = read_settings(path, owner)
         wanted = ("labels", "encoder", "fingerprint", "width", "hidden", "max_length")
         if absent := [name for name in wanted if name not in found]:
             raise CheckpointError(
                 f"{owner}: {path} is not a head over a text encoder (its header does not say {', '.join(absent)}); "
                 f"give one that 'affectkit train {owner}' wrote"
             )
-        labels = next((one for one in KNOWN if list(one.labels) == list(found["labels"])), None)
+        labels = next((one for one in KNOWN if list(one.labels) == found["labels"]), None)
         if labels is None:
             raise CheckpointError(
                 f"{owner}: {path} gives the labels {found['labels']}; expected {list(BASIC7.labels)}, or with 'other' after them"
@@ -107,10 +104,10 @@ class HeadFile:
             labels,
             encoder=str(found["encoder"]),
             fingerprint=str(found["fingerprint"]),
-            width=int(found["width"]),
-            hidden=int(found["hidden"]),
+            width=found["width"],
+            hidden=found["hidden"],
             temperature=float(found.get("temperature", 1.0)),
-            max_length=int(found["max_length"]),
+            max_length=found["max_length"],
         )
 
 
@@ -189,7 +186,7 @@ class TextModality(Modality):
             used[HEAD] = Checkpoint(self.options.head, licence="as given by the user")
         elif chosen != READY:
             name = f"ras_{self.name}_{chosen}"
-            source = f"affectkit train ras/{self.name} --set options.encoder={chosen} --set name={name}"
+            source = f"affectkit train ras/{self.name} --data FILE --set options.encoder={chosen} --set name={name} --out ."
             used[HEAD] = Checkpoint(f"{name}.safetensors", licence="that of the data it was made of", source=source)
         return used
 
@@ -203,8 +200,8 @@ class TextModality(Modality):
         from affectkit.fingerprints import fingerprint
         from affectkit_ras.text_network import ENCODERS, Head
 
-        folder = self._resolve(self.options.encoder)
-        path = self._resolve(HEAD) if HEAD in self.used_checkpoints() else None
+        folder = resolved(self, self.options.encoder)
+        path = resolved(self, HEAD) if HEAD in self.used_checkpoints() else None
         head = None if path is None else HeadFile.read(path, self.id)
         if head is not None and head.encoder != self.options.encoder:
             raise CheckpointError(
@@ -221,9 +218,10 @@ class TextModality(Modality):
                     f"{self.id}: {path} was made over another {head.encoder} than {folder} ({head.fingerprint}, found {found})"
                 )
             labels, self._columns, self._temperature = head.labels, list(range(len(head.labels))), head.temperature
-            tensors = checkpoints.load_tensors(path)
             network = Head(head.width, head.hidden, len(labels))
-            checkpoints.load_strict(network, {n.removeprefix("head."): t for n, t in tensors.items() if n.startswith("head.")}, path)
+            with told(self.id):
+                tensors = checkpoints.load_tensors(path)
+                checkpoints.load_strict(network, {n.removeprefix("head."): t for n, t in tensors.items() if n.startswith("head.")}, path)
             self._head = network.float().to(device).eval().requires_grad_(False)
             load_tuned(encoder, tensors, path, self.id)
         self._labels = labels
@@ -267,11 +265,6 @@ class TextModality(Modality):
     def clean(self, text: str) -> str:
         """The text as it is read."""
         return " ".join(text.split())
-
-    def _resolve(self, tag: str) -> Path:
-        from affectkit import checkpoints
-
-        return checkpoints.resolve(self.used_checkpoints()[tag], owner=self.id, tag=tag, option=tag)
 
     def _spoken(self) -> LabelSet:
         """What the checkpoint says of its labels, without loading it."""

@@ -93,6 +93,7 @@ class SequenceClassifier(Encoder):
         self.labels = tuple(str(found.id2label[column]) for column in range(found.num_labels))
 
     def forward(self, ids: Tensor, mask: Tensor) -> Read:
+        """(B, T) and (B, T) to a feature and an embedding (B, D), which are the same, and logits (B, C)."""
         said = self.model(self._padded(ids, mask), attention_mask=mask.long(), output_hidden_states=True)
         first = said.hidden_states[-1][:, 0]
         return Read(first, first, said.logits)
@@ -116,6 +117,7 @@ class ClipText(Encoder):
         self.width = int(self.model.config.projection_dim)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Read:
+        """(B, T) and (B, T) to a feature (B, D) and an embedding (B, E)."""
         said = self.model(self._padded(ids, mask), attention_mask=mask.long())
         real = mask[..., None].to(said.last_hidden_state.dtype)
         return Read(said.text_embeds, (said.last_hidden_state * real).sum(1) / real.sum(1))
@@ -146,6 +148,7 @@ class SentenceModel(Encoder):
         self.model.float().eval().requires_grad_(False)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Read:
+        """(B, T) and (B, T) to a feature and an embedding (B, D), which are the same."""
         said = self.model({"input_ids": self._padded(ids, mask), "attention_mask": mask.long()})
         return Read(said["sentence_embedding"], said["sentence_embedding"])
 

@@ -13,6 +13,7 @@ from affectkit import pretrained
 from affectkit.api import CheckpointError
 
 KIND = "qwen2_5_vl"  # what config.json calls such a model
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"  # in one file, or the names of several
 
 
 class Shown(NamedTuple):
@@ -43,15 +44,9 @@ class VisionLanguage:
     """
 
     def __init__(self, folder: Path, owner: str, device: torch.device, dtype: torch.dtype) -> None:
-        from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLForConditionalGeneration
+        from transformers import GenerationConfig, Qwen2_5_VLForConditionalGeneration
 
-        if (kind := pretrained.config(folder, owner).get("model_type")) != KIND:
-            raise CheckpointError(f"{owner}: {folder} is a model of kind {kind!r}; expected {KIND!r}")
-        pretrained.check_vocabulary(folder, owner)
-        with pretrained.quiet(), pretrained.told(folder, owner, "the processor of Qwen2.5-VL"):
-            self._processor: Any = AutoProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        if not getattr(self._processor, "chat_template", None):
-            raise CheckpointError(f"{owner}: the processor in {folder} has no chat template, so it cannot be asked; fetch it again")
+        self._processor = checked(folder, owner)
         self._model = pretrained.load(Qwen2_5_VLForConditionalGeneration, folder, owner, dtype=dtype).to(device)
         tokenizer, told = self._processor.tokenizer, self._model.generation_config
         tokenizer.padding_side = "left"
@@ -72,12 +67,18 @@ class VisionLanguage:
             prompt: the question.
             most: tokens of an answer at most.
         """
+        batch = self.batch(shown, prompt)
+        said = self._model.generate(**batch, max_new_tokens=most)[:, batch["input_ids"].shape[1] :]
+        return [" ".join(text.split()) for text in self._processor.tokenizer.batch_decode(said, skip_special_tokens=True)]
+
+    def batch(self, shown: Sequence[Shown], prompt: str) -> Any:
+        """What the model is given: tokens (B, L) of the conversation so far, and the patches of the pictures."""
         from transformers.video_utils import VideoMetadata
 
         content = [{"type": "video"}, {"type": "text", "text": prompt}]
         question = self._processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True)
         counts = [len(one.frames) for one in shown]
-        batch = self._processor(
+        return self._processor(
             text=[question] * len(shown),
             videos=[torch.from_numpy(np.ascontiguousarray(one.frames)).permute(0, 3, 1, 2) for one in shown],
             video_metadata=[
@@ -88,5 +89,42 @@ class VisionLanguage:
             padding=True,
             return_tensors="pt",
         ).to(self._model.device)
-        said = self._model.generate(**batch, max_new_tokens=most)[:, batch["input_ids"].shape[1] :]
-        return [" ".join(text.split()) for text in self._processor.tokenizer.batch_decode(said, skip_special_tokens=True)]
+
+
+def checked(folder: Path, owner: str) -> Any:
+    """The processor of a folder, with all that can be told of the folder without reading its parameters, of which there may be 68 GB.
+
+    Args:
+        folder: as of :class:`VisionLanguage`.
+        owner: id of the component, for messages.
+
+    Raises:
+        CheckpointError: where it is another model, has no vocabulary or chat template, or its files of weights are absent, cut off or without
+            tensors that the index names.
+    """
+    from transformers import AutoProcessor
+
+    if (kind := pretrained.config(folder, owner).get("model_type")) != KIND:
+        raise CheckpointError(f"{owner}: {folder} is a model of kind {kind!r}; expected {KIND!r}")
+    pretrained.check_vocabulary(folder, owner)
+    _check_weights(folder, owner)
+    with pretrained.quiet(), pretrained.told(folder, owner, "the processor of Qwen2.5-VL"):
+        processor: Any = AutoProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    if not getattr(processor, "chat_template", None):
+        raise CheckpointError(f"{owner}: the processor in {folder} has no chat template, so it cannot be asked; fetch it again")
+    return processor
+
+
+def _check_weights(folder: Path, owner: str) -> None:
+    from safetensors import safe_open
+
+    if not (folder / WEIGHTS).is_file() and any(folder.glob("pytorch_model*.bin")):
+        return  # tells nothing of itself before it is read
+    with pretrained.told(folder, owner, "safetensors"):
+        places = {} if (folder / WEIGHTS).is_file() else pretrained.config(folder, owner, INDEX)["weight_map"]
+        held = {}
+        for name in set(places.values()) or {WEIGHTS}:
+            with safe_open(folder / name, framework="pt") as file:  # refuses a file that is cut off
+                held[name] = set(file.keys())
+        missing = [tensor for tensor, name in places.items() if tensor not in held[name]]
+    pretrained.refuse(folder, owner, "its index", missing, [])

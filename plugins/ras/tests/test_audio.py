@@ -15,10 +15,12 @@ import torch
 from affectkit_ras.audio import PUBLISHED, SHORTEST, AudioEmotion
 from affectkit_ras.speech import KIND, RATE
 from affectkit_ras.voice_frames import VoiceReader
+from click.testing import CliRunner
 
 from affectkit.api import BASIC8, CheckpointError, Clip, Evidence, Output
 from affectkit.batching import collate
 from affectkit.checkpoints import load_tensors, save_tensors
+from affectkit.cli import cli
 from affectkit.testing import examples
 from affectkit.testing.contracts import examine
 
@@ -115,6 +117,13 @@ def test_no_speech_is_no_evidence_unless_told_otherwise(weights: dict[str, str])
     assert said(component, replace(clips()[0], inputs={KIND: speech(0.25)})).quality["speech"].tolist() == [0.25]
 
 
+def test_the_sound_that_it_needs_is_shown() -> None:
+    done = CliRunner().invoke(cli, ["plugins", "show", "ras", "--json"])
+    assert done.exit_code == 0, done.output
+    (shown,) = [component for component in json.loads(done.stdout)["components"] if component["id"] == "ras/audio"]
+    assert shown["needs"] == ["Audio(rate=16000)"]
+
+
 def test_lower_precision_says_about_the_same(weights: dict[str, str]) -> None:
     component = made(weights)
     single = said(component, *clips())
@@ -179,18 +188,23 @@ def test_without_a_head_the_command_that_makes_one_is_named(
 ) -> None:
     save_tensors(tmp_path / "audio.safetensors", {"conv.weight": torch.zeros(3)})  # what another plugin's training wrote
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match=r"the weights ras_audio\.safetensors are not here .* 'affectkit train ras/audio'"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"the weights ras_audio\.safetensors are not here .* 'affectkit train ras/audio --data RUN --labels FILE --out \.'",
+    ):
         made(weights, head=None)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "settings", "message"),
     [
-        ("global_fc.0.bias", None, {}, r"1 missing: global_fc\.0\.bias"),
+        ("global_fc.0.bias", None, {}, r"^ras/audio: .*1 missing: global_fc\.0\.bias"),
         ("extra", torch.zeros(1), {}, "1 unexpected: extra"),
         ("global_fc.0.bias", torch.zeros(3), {}, "1 of another shape"),
         ("global_fc.0.bias", torch.zeros(256), {"backbone": "f" * 16}, "was made with another backbone"),
         ("global_fc.0.bias", torch.zeros(256), {"labels": ["joy"] * 8}, "gives the labels"),
+        ("global_fc.0.bias", torch.zeros(256), {"labels": 8}, "says labels=8, expected a list of text"),
+        ("global_fc.0.bias", torch.zeros(256), {"temperature": -1}, "says temperature=-1, expected a number above 0"),
     ],
 )
 def test_heads_that_do_not_fit(

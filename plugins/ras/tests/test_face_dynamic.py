@@ -169,7 +169,7 @@ def test_without_a_head_the_command_that_makes_one_is_named(
     with pytest.raises(CheckpointError) as problem:
         made(weights, head=None)
     assert "ras/face_dynamic: the weights ras_face_dynamic.safetensors are not here" in str(problem.value)
-    assert "affectkit train ras/face_dynamic" in str(problem.value)
+    assert "affectkit train ras/face_dynamic --data RUN --labels FILE --out ." in str(problem.value)
     assert "--set components.ras/face_dynamic.head=" in str(problem.value)
 
 
@@ -177,16 +177,18 @@ def test_without_a_head_the_command_that_makes_one_is_named(
     ("change", "settings", "message"),
     [
         (lambda t: t, {"labels": list(BASIC8.labels[::-1])}, "gives the labels"),
+        (lambda t: t, {"labels": None}, "says labels=None, expected a list of text"),
+        (lambda t: t, {"temperature": "hot"}, "says temperature='hot', expected a number above 0"),
+        (lambda t: t, {"heads": [4]}, r"says heads=\[4\], expected a whole number from 1"),
+        (lambda t: t, [], "settings in its header are no JSON object; give a file that 'affectkit train' wrote"),
         (lambda t: t, {"backbone": "0" * 16}, "was made with another backbone"),
-        (lambda t: {k: v for k, v in t.items() if k != "mamba.0.D"}, {}, r"1 missing: mamba\.0\.D"),
+        (lambda t: {k: v for k, v in t.items() if k != "mamba.0.D"}, {}, r"^ras/face_dynamic: .*1 missing: mamba\.0\.D"),
         (lambda t: {**t, "extra": torch.zeros(1)}, {}, "1 unexpected: extra"),
-        (lambda t: {"weight": torch.zeros(2)}, {}, "no weights of VideoMamba or VideoFormer"),
+        (lambda t: {"weight": torch.zeros(2)}, {}, r"^ras/face_dynamic: .*head\.safetensors: these are no weights of VideoMamba"),
         (lambda t: {**t, "image_proj.0.weight": torch.zeros(32, 7)}, {}, "reads embeddings of 7 numbers, and the backbone gives 32"),
     ],
 )
-def test_heads_that_do_not_fit(
-    weights: dict[str, str], tmp_path: Path, change: Callable[[Any], Any], settings: dict[str, Any], message: str
-) -> None:
+def test_heads_that_do_not_fit(weights: dict[str, str], tmp_path: Path, change: Callable[[Any], Any], settings: Any, message: str) -> None:
     path = tmp_path / "head.safetensors"
     save_tensors(path, change(load_tensors(Path(weights["head"]))), {"settings": json.dumps(settings)})
     with pytest.raises(CheckpointError, match=message):

@@ -147,7 +147,7 @@ def test_random_weights_are_for_the_sources_of_the_recipe(tmp_path: Path) -> Non
 
 def test_without_weights_the_command_that_makes_them_is_named() -> None:
     component = FeatureFusion()
-    with pytest.raises(ConfigError, match="affectkit train ras/feature_fusion"):
+    with pytest.raises(ConfigError, match=r"affectkit train ras/feature_fusion --data RUN --labels FILE --out \.'"):
         component.load(torch.device("cpu"), torch.float32)
     with pytest.raises(ConfigError, match="is not fitted"):
         component.fuse(sources())
@@ -163,10 +163,17 @@ def test_embeddings_of_another_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "settings", "message"),
     [
-        ({"query_token": None}, {}, "1 missing: query_token"),
+        ({"query_token": None}, {}, r"^ras/feature_fusion: .*w\.safetensors does not fit FusionV3 .*1 missing: query_token"),
         ({}, {"inputs": {"audio_25": "ras/audio:voice"}}, "does not say which embeddings are meant by video, video_static"),
-        ({}, {"names": ["audio_25", "video"]}, "no weights of a feature fusion of audio_25, video"),
+        (
+            {},
+            {"names": ["audio_25", "video"]},
+            r"^ras/feature_fusion: .*w\.safetensors: these are no weights of a feature fusion of audio_25, video",
+        ),
         ({}, {"labels": ["one"]}, "gives the labels"),
+        ({}, {"inputs": ["ras/audio:voice"]}, r"says inputs=\['ras/audio:voice'\], expected text by name"),
+        ({}, {"names": "audio_25"}, "says names='audio_25', expected a list of text"),
+        ({}, {"temperature": None}, "says temperature=None, expected a number above 0"),
     ],
 )
 def test_files_that_do_not_fit(tmp_path: Path, change: Mapping[str, Any], settings: Mapping[str, Any], message: str) -> None:
@@ -175,3 +182,15 @@ def test_files_that_do_not_fit(tmp_path: Path, change: Mapping[str, Any], settin
     save_tensors(path, tensors, {"settings": json.dumps(settings)})
     with pytest.raises(CheckpointError, match=message):
         made(str(path))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_gpu_agrees(tmp_path: Path, version: str) -> None:
+    """Within 1e-4 of the values and 1e-3 of the embedding; it stays in single precision whatever is asked for."""
+    path = write(tmp_path / "w.safetensors", version)
+    component = FeatureFusion(FeatureFusion.Options(checkpoint=path))
+    component.load(torch.device("cuda"), torch.bfloat16)
+    found, wanted = fused(component, sources()), fused(made(path), sources())
+    torch.testing.assert_close(found.values[BASIC8], wanted.values[BASIC8], atol=1e-4, rtol=0, equal_nan=True)
+    torch.testing.assert_close(found.embeddings["fused"], wanted.embeddings["fused"], atol=1e-3, rtol=1e-3, equal_nan=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ from affectkit_ras.feature_fusion import FeatureFusion
 from affectkit_ras.headed import Headed
 from affectkit_ras.sequence_network import VideoFormer, VideoMamba
 from affectkit_ras.trainings.feature_fusion import FeatureFusionTraining, grid, name_of, stacked
-from affectkit_ras.trainings.losses import soft_focal, uncertain
 from affectkit_ras.trainings.sequences import AudioTraining, FaceDynamicTraining
-from torch.nn import functional
+from click.testing import CliRunner
 
 from affectkit import plugins, read_run, run
-from affectkit.api import BASIC8, COMPOUND7, ConfigError, UsageError
+from affectkit.api import BASIC8, COMPOUND7, CheckpointError, ConfigError, UsageError
 from affectkit.builtin.pfsa import save_pfsa
 from affectkit.checkpoints import load_tensors, metadata
+from affectkit.cli import cli
 from affectkit.config import Recipe
 from affectkit.making import Made, make
 from affectkit.media import Media
@@ -206,6 +207,30 @@ def test_what_is_kept_is_what_a_run_sees(data: Path, registry: plugins.Registry,
     assert sum(len(part) for part in parts.values()) == 2 * MEDIA  # windows from 0 and 2 s of five seconds
 
 
+@pytest.mark.parametrize(("training", "given"), [(FaceDynamicTraining, {}), (AudioTraining, {"speech": False})])
+def test_windows_are_read_together_and_kept_as_if_alone(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, training: Any, given: dict[str, Any]
+) -> None:
+    """Windows of 4 and 3 seconds, within what half precision keeps."""
+    component = training(training.Options(labels=data / "labels.csv")).component()
+    sizes: list[int] = []
+    embed = type(component).embed
+    monkeypatch.setattr(
+        type(component), "embed", lambda self, batch: (sizes.append(len(next(iter(batch.values())))), embed(self, batch))[1]
+    )
+    kept = []
+    for together in (1, 16):
+        monkeypatch.setattr("affectkit_ras.trainings.clips.TOGETHER", together)
+        where = {"backbone": str(component.write_random("backbone", tmp_path)), "cache": tmp_path / f"kept{together}"}
+        made = training(training.Options(labels=data / "labels.csv", set="basic8", **where, **given))
+        parts = made.parts(data / "run")
+        kept.append([parts[name].batch(np.arange(len(parts[name])), None) for name in sorted(parts)])
+    assert sizes == [1] * 2 * MEDIA + [2] * MEDIA
+    for one, other in zip(*kept, strict=True):
+        assert np.array_equal(one["mask"], other["mask"])
+        np.testing.assert_allclose(one["frames"], other["frames"], atol=2e-3, rtol=2e-3)
+
+
 def test_audio_is_trained_and_used(data: Path, registry: plugins.Registry, tmp_path: Path) -> None:
     backbone = str(AudioEmotion().write_random("backbone", tmp_path))
     options = {"backbone": backbone, "speech": False, "soft": 0.5, "cache": str(tmp_path / "kept")}
@@ -218,6 +243,47 @@ def test_audio_is_trained_and_used(data: Path, registry: plugins.Registry, tmp_p
     recipe = Recipe(modalities=("ras/audio",), components={"ras/audio": given})
     assert run([data / "clip0.mp4"], tmp_path / "run", recipe=recipe, registry=registry, device="cpu").failures == ()
     assert rows_of(tmp_path / "run", "ras/audio")["valid"].all()
+
+
+@pytest.mark.parametrize(("component", "given"), [(FaceDynamic, {}), (AudioEmotion, {"speech": False})])
+def test_the_advised_command_makes_the_head_where_it_is_looked_for(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, component: type[Headed], given: dict[str, Any]
+) -> None:
+    """As printed, but for the names of run and labels and what makes it quick."""
+    monkeypatch.chdir(tmp_path)
+    given = {**given, "backbone": str(component().write_random("backbone", tmp_path))}
+    wanted = component(component.Options(**given))
+    wanted.id = f"ras/{component.name}"
+    with pytest.raises(CheckpointError) as absent:
+        wanted.load(torch.device("cpu"), torch.float32)
+    advised(
+        str(absent.value),
+        r"Make them with '(.*?)'",
+        data,
+        f"options.cache={tmp_path / 'kept'}",
+        *(f"options.{k}={v}" for k, v in given.items()),
+    )
+    wanted.load(torch.device("cpu"), torch.float32)
+
+
+def test_the_advised_command_makes_a_fusion(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as absent:
+        FeatureFusion().load(torch.device("cpu"), torch.float32)
+    advised(str(absent.value), r"'(affectkit train .*?)'", data, f"options.embeddings={json.dumps(EMBEDDINGS)}")
+    (name,) = re.findall(r"ras/feature_fusion\.checkpoint=(\S+?);", str(absent.value))
+    FeatureFusion(FeatureFusion.Options(checkpoint=name)).load(torch.device("cpu"), torch.float32)
+
+
+def advised(message: str, pattern: str, data: Path, *overrides: str) -> None:
+    """Calls the command in a message."""
+    found = re.search(pattern, message)
+    assert found is not None, message
+    places = {"RUN": str(data / "run"), "FILE": str(data / "labels.csv")}
+    words = [places.get(word, word) for word in found[1].split()[1:]]
+    changes = ["epochs=1", "batch_size=4", "options.set=basic8", *overrides]
+    done = CliRunner().invoke(cli, [*words, "--device", "cpu", *(word for text in changes for word in ("--set", text))])
+    assert done.exit_code == 0, done.output
 
 
 def test_an_input_that_nothing_makes_is_told(
@@ -286,34 +352,6 @@ def test_sound_counts_for_every_subject() -> None:
     assert sorted(window[2:] for window in windows) == [(-1, 2.0, 6.0), (0, 0.0, 4.0), (1, 0.0, 4.0)]
     assert stacked(voice, windows, 2).tolist() == [[0.0, 0.0] if window[2] < 0 else [1.0, 1.0] for window in windows]
     assert np.isnan(stacked(face, windows, 3)).all(axis=1).tolist() == [window[2] < 0 for window in windows]
-
-
-def test_the_focal_loss_without_focus_is_the_cross_entropy() -> None:
-    logits, target = torch.randn(5, 8), torch.randn(5, 8).softmax(1)
-    weights = torch.rand(8) + 0.5
-    plain = soft_focal(logits, target, torch.ones(8), gamma=0.0, smoothing=0.2)
-    torch.testing.assert_close(plain, functional.cross_entropy(logits, target, label_smoothing=0.2))
-    known = logits.softmax(1).double().numpy()
-    mixed = 0.9 * target.double().numpy() + 0.1 / 8
-    wanted = [-sum(weights[c].item() * mixed[b, c] * (1 - known[b, c]) ** 2 * np.log(known[b, c]) for c in range(8)) for b in range(5)]
-    assert float(soft_focal(logits, target, weights)) == pytest.approx(np.mean(wanted), rel=1e-5)
-
-
-@pytest.mark.parametrize("soft", [True, False])
-def test_the_loss_of_the_audio_head(soft: bool) -> None:
-    """Class by class as specified: the weight of a class in the target, before it is smoothed."""
-    mu, logvar, target = torch.randn(4, 8), torch.randn(4, 8), torch.randn(4, 8).softmax(1)
-    weights = torch.rand(8) + 0.5
-    smoothing, share = (0.2, 0.01) if soft else (0.0, 0.5)
-    total = 0.0
-    for row in range(4):
-        t = [(1 - smoothing) * target[row, c].item() * weights[c].item() + smoothing / 8 for c in range(8)]
-        aim = t if soft else [1.0 if c == int(np.argmax(t)) else 0.0 for c in range(8)]
-        p = torch.softmax(mu[row] / 1.5, 0).tolist()
-        total += sum((mu[row, c].item() - aim[c]) ** 2 / np.exp(logvar[row, c].item()) + logvar[row, c].item() for c in range(8))
-        total += share * sum(t[c] / sum(t) * np.log(t[c] / sum(t) / p[c]) for c in range(8))
-    wanted = total / 4 + 0.01 * float(logvar.square().mean())
-    assert float(uncertain(mu, logvar, target, weights, soft=soft)) == pytest.approx(wanted, rel=1e-4)
 
 
 def test_the_beginning_of_the_training_is_soft(monkeypatch: pytest.MonkeyPatch) -> None:

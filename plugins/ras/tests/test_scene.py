@@ -98,8 +98,8 @@ def test_a_head_over_another_encoder_is_found_where_the_advised_command_wrote_it
         scene(options)
     program, command, recipe, *words = re.search(r"Make them with '(.*?)'", str(absent.value))[1].split()
     assert (program, command) == ("affectkit", "train")
-    table(tmp_path / "data.csv", range(48), classes=8)
-    train(recipe, *words, "--data", "data.csv", "--out", ".", "--set", f"options.sentence={folders['sentence']}", "--set", "epochs=1")
+    table(tmp_path / "FILE", range(48), classes=8)
+    train(recipe, *words, "--set", f"options.sentence={folders['sentence']}", "--set", "epochs=1")
     assert scene(options).labels == BASIC8
 
 

@@ -170,8 +170,8 @@ def test_words_have_letters():
 def test_an_encoder_without_a_head_is_refused_with_the_command_that_makes_one(folders):
     with pytest.raises(
         CheckpointError,
-        match=r"Nobody publishes them\. Make them with 'affectkit train ras/text --set options\.encoder=clip --set name=ras_text_clip', and give the file "
-        r"with --set components\.ras/text\.head=/path/to/ras_text_clip\.safetensors",
+        match=r"Nobody publishes them\. Make them with 'affectkit train ras/text --data FILE --set options\.encoder=clip --set name=ras_text_clip "
+        r"--out \.', and give the file with --set components\.ras/text\.head=/path/to/ras_text_clip\.safetensors",
     ):
         made(TextOptions(encoder="clip", clip=str(folders["clip"])))
 

@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from affectkit.api import Clip, Modality, Part, Turn, UsageError
+from affectkit.api import Modality, Part, Turn, UsageError
 from affectkit.builtin.labelled import Window
 from affectkit.checkpoints import writing
 
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
     from affectkit.planner import Plan
     from affectkit.plugins import Registry
 
-Read = Callable[[Mapping[str, "torch.Tensor"]], "torch.Tensor"]
-"""Frames (1, T, D) of a batch of one clip."""
+TOGETHER = 16  # windows of a medium that a backbone reads at once
+Read = Callable[[Mapping[str, "torch.Tensor"]], tuple["torch.Tensor", "torch.Tensor"]]
+"""Frames (B, T, D) of a batch of clips, and which of them are real, (B, T) bool."""
+
+Place = tuple[int, float, float]
+"""Subject, start and end in seconds of a window."""
 
 
 @dataclass
@@ -71,7 +76,7 @@ def read_frames(runs: Sequence[Path], component: Modality, read: Read, about: st
     Args:
         runs: run folders; windows, faces and the other inputs are as their recipes say.
         component: whose preprocessing is used; its backbone is loaded, and nothing else of it needs to be.
-        read: makes frames of a batch of one.
+        read: makes frames of a batch.
         about: what the frames depend on beside the media and recipes: the backbone and the component's options.
         cache: folder in which they are kept, half as precise as they are made.
 
@@ -139,7 +144,7 @@ def _open(record: Mapping[str, Any], inputs: Mapping[str, str]) -> Media:
     return open_media(path, id=record["id"], **streams, **folder)  # type: ignore[arg-type]
 
 
-def _medium(media: Media, plan: Plan, component: Modality, read: Read) -> list[tuple[Clip, np.ndarray]]:
+def _medium(media: Media, plan: Plan, component: Modality, read: Read) -> list[tuple[Place, np.ndarray]]:
     """The windows of a medium that hold evidence, with their frames."""
     from affectkit.batching import collate
     from affectkit.clips import Clock
@@ -151,12 +156,16 @@ def _medium(media: Media, plan: Plan, component: Modality, read: Read) -> list[t
         if stage == "provide":
             problems.append(f"{whose}: {error}")
 
-    out = []
-    for window in Reader(media, plan, Clock(), report).windows():
-        for request in window.requests:
-            tensors = component.preprocess(request.clip)
-            if tensors is not None:
-                out.append((request.clip, read(collate([tensors]))[0].numpy().astype(np.float16)))
+    out: list[tuple[Place, np.ndarray]] = []
+    rows = (
+        ((request.clip.track, request.clip.span.start, request.clip.span.end), tensors)
+        for window in Reader(media, plan, Clock(), report).windows()
+        for request in window.requests
+        if (tensors := component.preprocess(request.clip)) is not None
+    )
+    while some := list(islice(rows, TOGETHER)):
+        frames, mask = read(collate([tensors for _, tensors in some]))
+        out += [(place, row[real].numpy().astype(np.float16)) for (place, _), row, real in zip(some, frames, mask, strict=True)]
     if problems:
         raise UsageError(f"{media.path}: {problems[0]}; nothing is learned from a medium whose inputs are not as the run had them")
     return out
@@ -166,12 +175,9 @@ def _file(stem: Path, kind: str) -> Path:
     return stem.with_name(f"{stem.name}.{kind}")
 
 
-def _keep(stem: Path, made: Sequence[tuple[Clip, np.ndarray]]) -> None:
+def _keep(stem: Path, made: Sequence[tuple[Place, np.ndarray]]) -> None:
     """Writes frames, and when they are there what they are of."""
-    index = {
-        "windows": [(clip.track, clip.span.start, clip.span.end) for clip, _ in made],
-        "counts": [len(frames) for _, frames in made],
-    }
+    index = {"windows": [place for place, _ in made], "counts": [len(frames) for _, frames in made]}
     if made:
         with writing(_file(stem, "npy")) as file:
             np.save(file, np.concatenate([frames for _, frames in made]))

@@ -16,6 +16,7 @@ from affectkit.builtin.trainings import Labels, RunTraining
 from affectkit.errors import did_you_mean
 from affectkit.labels import project
 from affectkit_ras.feature_fusion import PUBLISHED
+from affectkit_ras.trainings.shares import shares_of
 
 if TYPE_CHECKING:
     import torch
@@ -87,9 +88,7 @@ class FeatureFusionTraining(RunTraining):
         tensors = {name: np.nan_to_num(rows) for name, rows in vectors.items()}
         tensors["there"] = np.stack([np.isfinite(rows).all(axis=1) for rows in vectors.values()], axis=1)
         truth, _ = project(found.truth(windows), found.labels, BASIC8, "other")
-        soft = np.nan_to_num(truth).astype(np.float32)
-        total = soft.sum(axis=1, keepdims=True)
-        tensors["soft"] = np.divide(soft, total, out=np.zeros_like(soft), where=total > 0)
+        tensors["soft"] = shares_of(truth)
         return self.rows(Labelled(BASIC8, found.placed, found.runs), windows, truth, tensors)
 
     def network(self) -> FeatureFusion:

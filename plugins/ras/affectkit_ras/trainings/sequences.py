@@ -15,6 +15,7 @@ from affectkit.builtin.trainings import Labels, RunTraining
 from affectkit.labels import project
 from affectkit_ras.audio import AudioEmotion, AudioOptions
 from affectkit_ras.face_dynamic import FaceDynamic, FaceDynamicOptions
+from affectkit_ras.trainings.shares import shares_of
 
 if TYPE_CHECKING:
     import torch
@@ -124,9 +125,9 @@ class SequenceTraining(RunTraining):
         component.load_backbone(device)
         self._size, self._fingerprint = component.frames.size, component.frames.fingerprint
 
-        def read(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-            said: torch.Tensor = component.embed({name: value.to(device) for name, value in batch.items()})
-            return said.cpu()
+        def read(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+            frames, mask = component.embed({name: value.to(device) for name, value in batch.items()})
+            return frames.cpu(), mask.cpu()
 
         cache = self.options.cache or data.resolve().with_name(f"{data.resolve().name}.features") / component.name
         about = f"{self._fingerprint} {replace(component.options, backbone=None)}"
@@ -134,8 +135,7 @@ class SequenceTraining(RunTraining):
         if not frames.windows:
             raise UsageError(f"in no window of {data} there is anything for {self.owner} to go by")
         truth, _ = project(found.truth(frames.windows), found.labels, BASIC8, "other")
-        tensors = {"row": np.arange(len(frames.windows)), "soft": np.nan_to_num(truth).astype(np.float32)}
-        tensors["soft"] /= np.maximum(tensors["soft"].sum(axis=1, keepdims=True), 1e-9)
+        tensors = {"row": np.arange(len(frames.windows)), "soft": shares_of(truth)}
         rows = self.rows(Labelled(BASIC8, found.placed, found.runs), frames.windows, truth, tensors)
         return {name: frames.batch(part) for name, part in rows.items()}
 

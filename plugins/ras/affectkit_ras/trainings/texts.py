@@ -17,6 +17,7 @@ import numpy as np
 
 from affectkit.api import BASIC7, BASIC8, UsageError
 from affectkit.labels import canonical
+from affectkit_ras.trainings.shares import shares_of
 from affectkit_ras.transcripts import count_words
 
 if TYPE_CHECKING:
@@ -123,8 +124,7 @@ def _shares(path: Path, table: pd.DataFrame, lower: dict[str, str]) -> np.ndarra
         numbers = np.zeros((len(table), len(BASIC8)))
         for label, name in shares.items():
             numbers[:, BASIC8.index(label)] = pd.to_numeric(table[name], errors="coerce").fillna(0.0).clip(lower=0.0).to_numpy()
-        total = numbers.sum(axis=1, keepdims=True)
-        return np.divide(numbers, total, out=np.zeros_like(numbers), where=total > 0).astype(np.float32)
+        return shares_of(numbers)
     named = next((lower[known] for known in LABEL if known in lower), None)
     if named is None:
         absent = [label for label in BASIC7.labels if label not in shares]
