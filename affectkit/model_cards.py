@@ -8,6 +8,9 @@ from typing import Any
 from affectkit.checkpoints import readable
 from affectkit.fitting import COLDEST, HOTTEST
 
+GROUPS_APART = "No group (a speaker, a subject, a film) is in two parts."
+EACH_ALONE = "Each row is a group of its own: nothing says which rows are of one person or film, so those of one may be in two parts."
+
 
 def card(record: Mapping[str, Any]) -> str:
     """The text of a model card.
@@ -30,7 +33,8 @@ def card(record: Mapping[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     lines += [f"| {name} | {part['rows']:,} | {part['groups']:,} | {part['about']} |" for name, part in record["rows"].items()]
-    lines += ["", "No group (a speaker, a subject, a film) is in two parts.", ""]
+    apart = any(part["groups"] < part["rows"] for part in record["rows"].values())
+    lines += ["", record.get("apart", GROUPS_APART if apart else EACH_ALONE), ""]
     views = {name: found for name, found in record["validation"].items() if name not in ("calibration", "further")}
     for name, found in views.items():
         lines += [

@@ -77,7 +77,7 @@ def write(registry: Registry, base: str, names: Sequence[str], out: Path) -> Tin
             with collecting(failed, entry.id):
                 for written in _write(entry, tag, recipe, registry, out, own):
                     done.written.append(written)
-                    chosen.setdefault(entry.id, {})[_option(entry, written.tag)] = str(written.path.resolve())
+                    chosen.setdefault(entry.id, {})[option_of(entry, written.tag)] = str(written.path.resolve())
             if own:
                 problems += failed
             elif failed:
@@ -133,7 +133,7 @@ def _sources(recipe: Recipe, registry: Registry, fusion: Fusion) -> tuple[str, .
     return tuple(id for id, modality in found.items() if spoken(modality.label_sets, fusion.labels) is not None)
 
 
-def _option(entry: Entry, tag: str) -> str:
+def option_of(entry: Entry, tag: str) -> str:
     """The option of a component that takes the path of a checkpoint."""
     for name in ("checkpoint", tag):
         if name in getattr(entry.cls.Options, "__dataclass_fields__", {}):

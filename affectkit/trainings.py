@@ -147,7 +147,7 @@ class About:
         licence: terms of the weights, an SPDX identifier first.
         limits: what it cannot do.
         commercial: whether the terms of data and weights allow commercial use; ``None`` where they do not say.
-        more: what else belongs into the record, by name.
+        more: what else belongs into the record, by name; ``apart`` is what the card says of who is in which part, where the usual sentence is not true.
     """
 
     title: str

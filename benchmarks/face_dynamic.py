@@ -37,6 +37,7 @@ from affectkit.errors import UsageError
 from affectkit.faces import pick
 from affectkit.media import Clip, Media, Span
 from affectkit.options import build
+from affectkit.tiny import option_of
 
 FPS = 25.0
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
@@ -71,7 +72,8 @@ def loaded(given: argparse.Namespace, folder: Path, device: torch.device) -> Mod
         options |= published.options(entry.id, folder)
     if given.tiny:
         plain = entry.cls(build(entry.cls.Options, options))
-        options["checkpoint"] = str(plain.write_random(next(iter(plain.used_checkpoints()), "given"), folder))
+        for tag in list(plain.used_checkpoints()) or ["given"]:
+            options[option_of(entry, tag)] = str(plain.write_random(tag, folder))
     modality = entry.cls(build(entry.cls.Options, options))
     modality.id = entry.id
     if not any(wanted.kind == "faces" for wanted in modality.needs.inputs):

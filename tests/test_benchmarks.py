@@ -105,6 +105,13 @@ def test_face_dynamic_prints_rates_ratio_and_memory_per_batch() -> None:
         assert int(rows[size][-1]) > 100  # Python and torch alone take that
 
 
+@pytest.mark.parametrize("name", ["s4d", "ifdd", "finecliper"])
+def test_face_dynamic_takes_random_weights_of_every_network(name: str) -> None:
+    few = ("--batches", "2", "--clips", 2, "--pairs", 1, "--seconds", 1, "--device", "cpu")
+    said = printed("face_dynamic.py", f"{name}/face_dynamic", "--tiny", *few)
+    assert said.startswith(f"{name}/face_dynamic on a processor")
+
+
 def test_face_dynamic_refuses_what_sees_no_faces() -> None:
     command = [sys.executable, str(FOLDER / "face_dynamic.py"), "mini/audio"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -15,7 +15,9 @@ from affectkit.cli.options import PluginChoice, plugin_options
 from affectkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from affectkit.components import Fusion, Head, Modality
     from affectkit.config import Recipe
+    from affectkit.labels import LabelSet
     from affectkit.media import Media
     from affectkit.plugins import Entry, Registry
     from affectkit.session import Execution, RunResult, Session
@@ -95,6 +97,7 @@ def run(plugins: PluginChoice, paths: tuple[Path, ...], **given: Any) -> int:
     )
     if given["labels"] is not None:
         recipe = asking(recipe, plugins.registry, given["labels"], chosen=plugins.selection is not None)
+        recipe = _concluding(recipe, plugins.registry, fusion=given["fusion"] is None, head=given["head"] is None)
     inputs = Inputs(given["fps"], given["sound"], given["video_stream"], given["audio_stream"])
     session = Session(recipe, plugins.registry, inputs, commercial=given["commercial"])
     execution = Execution(**{item.name: given[item.name] for item in fields(Execution)})
@@ -132,6 +135,25 @@ def asking(recipe: Recipe, registry: Registry, text: str, *, chosen: bool) -> Re
     joining = [] if asked else [id for id, entry in able.items() if _ready(entry)] or list(able)
     changed = recipe if asked else recipe.with_(modalities=[*there, *joining])
     return changed.with_(components={id: {"labels": texts} for id in asked or joining})
+
+
+def _concluding(recipe: Recipe, registry: Registry, *, fusion: bool, head: bool) -> Recipe:
+    """The recipe without its fusion and head, as far as either may be left out and what the modalities say of texts of one's own leaves them nothing to read."""
+    from affectkit.config import component_options
+    from affectkit.results import spoken
+
+    sets: list[LabelSet] = []
+    for id in (id for name in recipe.modalities for id in registry.select(name)):
+        cls = registry.get(id, "modality").cls
+        sets += cast("Modality", cls(component_options(cls, recipe.components.get(id, {}), id))).label_sets
+    if fusion and recipe.fusion is not None:
+        fused = cast("Fusion", registry.get(recipe.fusion, "fusion").cls)
+        recipe = recipe if spoken(sets, fused.labels) else recipe.with_(fusion=None)
+    if head and recipe.head is not None:
+        last = cast("Head", registry.get(recipe.head, "head").cls)
+        unread = (last.reads is not None and recipe.fusion is None) or (last.speaks is not None and last.speaks not in sets)
+        recipe = recipe.with_(head=None) if unread else recipe
+    return recipe
 
 
 def _ready(entry: Entry) -> bool:

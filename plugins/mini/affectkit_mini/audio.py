@@ -75,7 +75,7 @@ class AudioEmotion(Modality):
         return {
             "levels": heard.levels,
             "heard": heard.frames,
-            "sound": heard.frames.float().mean(),
+            "sound": heard.share,
             "level": heard.loudest,
         }
 

@@ -11,14 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from affectkit_mini.sound import BANDS, HOP, RATE, decibels, mel_power, sounding
+from affectkit_mini.sound import BANDS, HOP, RATE, decibels, loudest, mel_power, sounding
 
 WIDTH, HEADS, HIDDEN = 384, 6, 1536  # of a block, as in Whisper tiny
 BLOCKS = 3  # of its four, whose last one says less of a voice
 POSITIONS = 400  # frames that it has places for, 8 seconds
 NUMBERS = BLOCKS * 2 * WIDTH  # of a voice
 FRAME = 2 * HOP  # samples of a frame, 20 ms
-RANGE = 8.0  # bels below the loudest band, beneath which all is alike
+RANGE = 8.0  # bels below the loudest stretch, beneath which all is alike
+ABOVE = 1.0  # bels above it, and so is what is louder
+AROUND = 10  # frames, 0.2 s, that are kept before and behind sound
 
 
 class Listener(nn.Module):
@@ -84,14 +86,16 @@ class Heard:
 
     Attributes:
         levels: (T, 160) float32, for each frame of the encoder two of 80 mel bands: bels of the sound at a mean square of one over its sounding frames, at
-            most 8 below the loudest, then moved and scaled to about [-1, 1]; NaN where no frame sounds.
+            most 8 below the loudest stretch, then moved and scaled to about [-1, 1]; NaN where no frame sounds.
         frames: (T,) bool, the frames of 20 ms that hold sound.
         loudest: the loudest mel band in dB, of the recording as it is.
+        share: of the recording that holds sound, in [0, 1].
     """
 
     levels: Tensor
     frames: Tensor
     loudest: Tensor
+    share: Tensor
 
     @property
     def seconds(self) -> float:
@@ -100,12 +104,23 @@ class Heard:
 
 
 def hear(samples: Tensor) -> Heard:
-    """What the encoder is given of samples (N,) float32 in [-1, 1] at 16 kHz, of at least 20 ms."""
+    """What the encoder is given of samples (N,) float32 in [-1, 1] at 16 kHz, of at least 20 ms.
+
+    Silence of more than 0.4 s is shortened to that, and to 0.2 s at the ends: the encoder looks at all that it is given, and pauses say more about the
+    recording than about the voice.
+    """
     samples = samples[: len(samples) // FRAME * FRAME]
     samples = samples - samples.mean()
     levels = decibels(mel_power(samples))[:-1]
     frames = sounding(levels).view(-1, 2).any(1)
-    power = samples.view(len(frames), FRAME).square().mean(1)[frames].mean().clamp_min(1e-12)
-    bels = levels / 10 - power.log10()
-    scaled = (torch.maximum(bels, bels.amax() - RANGE) + 4) / 4
-    return Heard(scaled.reshape(len(frames), -1), frames, levels.amax())
+    share, most = frames.float().mean(), levels.amax()
+    near = functional.max_pool1d(frames[None].float(), 2 * AROUND + 1, 1, AROUND)[0] > 0
+    if near.any() and not near.all():
+        samples = samples.view(len(frames), FRAME)[near].flatten()
+        levels = decibels(mel_power(samples))[:-1]
+        frames = frames[near]
+    top = loudest(levels) / 10
+    steady = frames & (levels.reshape(len(frames), -1).amax(1) / 10 <= top + ABOVE)  # without clicks
+    power = samples.view(len(frames), FRAME).square().mean(1)[steady].mean().clamp_min(1e-12)
+    scaled = ((levels / 10).clamp(top - RANGE, top + ABOVE) - power.log10() + 4) / 4
+    return Heard(scaled.reshape(len(frames), -1), frames, most, share)

@@ -1,8 +1,8 @@
 """Log-mel features of sound, by librosa's definitions, computed with torch.
 
 At 16 kHz: a Hann window of 400 samples (25 ms) every 160 samples (10 ms), so 100 frames per second; 80 mel bands
-up to 8 kHz, as Whisper takes them; decibels of power with a floor of 1e-10 (-100 dB). A frame counts as sounding when it is within 35 dB of the clip's loudest
-frame and above -75 dB.
+up to 8 kHz, as Whisper takes them; decibels of power with a floor of 1e-10 (-100 dB). A frame counts as sounding when it is within 35 dB of the loudest stretch
+of the clip and above -75 dB.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ HOP = 160  # samples, 10 ms: 100 frames per second
 BANDS = 80
 LOWEST, HIGHEST = 0.0, 8000.0  # Hz
 FLOOR = 1e-10  # power; -100 dB
-RANGE_DB, LEAST_DB = 35.0, -75.0  # a sounding frame: this close to the loudest one, and not below
+RANGE_DB, LEAST_DB = 35.0, -75.0  # a sounding frame: this close to the loudest stretch, and not below
+STRETCH = 7  # frames, more than twice as many as a click is heard in
 SHORTEST = 0.3  # seconds of sounding frames that make evidence
 
 
@@ -83,7 +84,14 @@ def decibels(power: Tensor) -> Tensor:
     return 10.0 * power.clamp_min(FLOOR).log10()
 
 
+def loudest(levels: Tensor) -> Tensor:
+    """The level, in dB, that the loudest band of mel levels (T, 80) keeps for most of 70 ms: a click is none."""
+    loudness = levels.amax(1)
+    least = min(STRETCH, len(loudness))
+    return loudness.unfold(0, least, 1).median(1).values.max()
+
+
 def sounding(levels: Tensor) -> Tensor:
     """Which frames hold sound: (T,) bool of mel levels (T, 80) in dB."""
     loudness = levels.amax(1)
-    return (loudness >= loudness.max() - RANGE_DB) & (loudness >= LEAST_DB)
+    return (loudness >= loudest(levels) - RANGE_DB) & (loudness >= LEAST_DB)

@@ -155,11 +155,13 @@ def test_levels_are_those_of_whisper():
 
 def test_a_listener_hears_what_whisper_hears(shared_data: Path, listener: Listener):
     samples, _ = librosa.load(shared_data / "audio/ravdess/03-01-05-02-01-01-17.ogg", sr=sound.RATE)
-    heard = hear(torch.from_numpy(np.resize(samples, 16000 * 8)))
+    heard = hear(torch.from_numpy(np.resize(samples, 16000 * 24)))
+    levels, frames = heard.levels[:POSITIONS], heard.frames[:POSITIONS]
+    assert len(frames) == POSITIONS
     with torch.no_grad():
-        states = whisper(listener)(heard.levels.reshape(-1, 80).T[None], output_hidden_states=True).hidden_states
-        ours = listener(heard.levels[None], heard.frames[None], torch.ones_like(heard.frames)[None])[0]
-    inside = [state[0][heard.frames] for state in states[1:3]]  # the last one has a norm behind it there
+        states = whisper(listener)(levels.reshape(-1, 80).T[None], output_hidden_states=True).hidden_states
+        ours = listener(levels[None], frames[None], torch.ones_like(frames)[None])[0]
+    inside = [state[0][frames] for state in states[1:3]]  # the last one has a norm behind it there
     expected = torch.cat([part for state in inside for part in (state.mean(0), state.std(0, correction=0))])
     torch.testing.assert_close(ours[: len(expected)], expected, atol=2e-3, rtol=1e-3)
 
@@ -172,11 +174,49 @@ def test_a_listener_hears_each_sound_by_itself(listener: Listener):
         torch.testing.assert_close(listen(listener, samples)[0], row, atol=1e-4, rtol=1e-3)
 
 
-def test_silence_around_a_voice_says_nothing(listener: Listener):
-    """It is no part of the mean; but the encoder sees that it is there."""
-    samples, silence = sound_clip(2.0).audio, np.zeros(16000, np.float32)
-    alone, padded = listen(listener, samples), listen(listener, np.concatenate([silence, samples, silence]))
-    assert torch.nn.functional.cosine_similarity(alone, padded) > 0.95
+@pytest.fixture(scope="module")
+def voice(shared_data: Path) -> np.ndarray:
+    """An actor who is angry, about two seconds between silence."""
+    samples, _ = librosa.load(shared_data / "audio/ravdess/03-01-05-02-01-01-17.ogg", sr=sound.RATE)
+    return samples
+
+
+def test_silence_around_and_inside_a_voice_says_nothing(voice: np.ndarray, loaded):
+    """It is shortened to what was there before, wherever it is, and still counts in the share of sound."""
+    half, silence = int(np.argmin(np.convolve(voice[16000:32000] ** 2, np.ones(800), "same"))) + 16000, np.zeros(48000, np.float32)
+    changed = {
+        "around": np.concatenate([silence, voice, silence]),
+        "inside": np.concatenate([voice[:half], silence[:24000], voice[half:]]),
+    }
+    plain = predict(loaded(AudioEmotion), replace(sound_clip(), audio=voice))
+    for what, samples in changed.items():
+        said = predict(loaded(AudioEmotion), replace(sound_clip(), audio=samples))
+        assert said.values[BASIC7].argmax() == plain.values[BASIC7].argmax(), what
+        torch.testing.assert_close(said.values[BASIC7], plain.values[BASIC7], atol=0.2, rtol=0)
+        share = plain.quality["sound"] * len(voice) / len(samples)
+        torch.testing.assert_close(said.quality["sound"], share, atol=0.03, rtol=0)
+
+
+def test_only_long_silence_is_shortened(voice: np.ndarray):
+    sounding = hear(torch.from_numpy(voice))
+    kept = len(sounding.frames)
+    assert kept * 320 < len(voice)
+    again = hear(torch.from_numpy(np.concatenate([np.zeros(32000, np.float32), voice])))
+    assert abs(len(again.frames) - kept) <= 1
+    inside = np.flatnonzero(sounding.frames.numpy())
+    assert inside[0] <= 10
+    assert kept - 1 - inside[-1] <= 10
+    assert np.diff(inside).max() <= 21
+
+
+def test_a_click_does_not_silence_a_voice(voice: np.ndarray, loaded):
+    """A quiet voice, and a microphone that was touched before it."""
+    quiet = voice / np.abs(voice).max() * 0.03
+    touched = quiet.copy()
+    touched[4000:4040] = np.repeat([0.9, -0.9], 20)
+    plain, said = (predict(loaded(AudioEmotion), replace(sound_clip(), audio=samples)) for samples in (quiet, touched))
+    torch.testing.assert_close(said.quality["sound"], plain.quality["sound"], atol=0.05, rtol=0)
+    assert said.values[BASIC7].argmax() == plain.values[BASIC7].argmax()
 
 
 def test_pieces_of_a_long_sound_count_by_what_they_hold(listener: Listener):

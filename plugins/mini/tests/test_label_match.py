@@ -16,7 +16,7 @@ from affectkit_mini.trainings.label_texts import HELD, LEARNED, held_texts, lear
 from affectkit_mini.trainings.labels import LabelOptions, LabelTraining
 from click.testing import CliRunner, Result
 
-from affectkit import fitting
+from affectkit import fitting, read_run
 from affectkit.api import BASIC7, COMPOUND7, ConfigError, Turn
 from affectkit.cli import cli
 from affectkit.labels import BASIC8, of_texts, projects
@@ -223,3 +223,20 @@ def test_a_step_of_the_training(shared_data: Path):
     assert torch.equal(*losses), "random numbers that are not those of the step"
     losses[0].backward()
     assert all(value.grad is not None for value in network.parameters())
+
+
+@pytest.mark.parametrize("choice", [("--recipe", "mini/label_match"), ("--plugins", "mini/label_match")], ids=" ".join)
+def test_texts_of_ones_own_need_no_other_option(choice: tuple[str, str], shared_data: Path, tmp_path: Path):
+    """Fusions and heads that have nothing to read are left out, unless they are asked for."""
+    picture = shared_data / "images" / "happy.jpg"
+    done = CliRunner().invoke(cli, ["run", str(picture), *choice, "--labels", "bored,happy", "--out", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    table = read_run(tmp_path / "run")
+    mine = table[table.source == "mini/label_match"]
+    assert (mine.p_happy > 0.6).all()
+    assert "core/direct" not in set(table.source)
+    refused = CliRunner().invoke(
+        cli, ["run", str(picture), *choice, "--labels", "bored,happy", "--head", "core/direct", "--out", str(tmp_path / "two")]
+    )
+    assert refused.exit_code == 2
+    assert "core/direct needs a modality that says 'compound7' itself" in refused.output

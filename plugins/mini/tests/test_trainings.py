@@ -256,7 +256,7 @@ def test_numbers_of_sounds_are_kept_for_each_encoder(tmp_path: Path, shared_data
     assert all(np.array_equal(first[name], again[name]) for name in first)
     for path in folder.iterdir():
         np.save(path, np.zeros((1, 2, 3), np.float16))
-    with pytest.raises(UsageError, match=rf"numbers-.*\.npy has the shape \(1, 2, 3\), expected \(11, 2067, {NUMBERS}\)"):
+    with pytest.raises(UsageError, match=rf"heard-.*\.npy has the shape \(1, 2, 3\), expected \(11, 2067, {NUMBERS}\)"):
         training.parts(shared_data)
 
 

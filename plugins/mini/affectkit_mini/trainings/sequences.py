@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from affectkit.api import BASIC7, About, Part, Training, Turn
+from affectkit.fitting import halves
 from affectkit_mini.records import FOLDER
 from affectkit_mini.trainings.corpora import FER2013, read_fer2013
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 NEUTRAL = BASIC7.index("neutral")
+APART = "No still is in two parts, and none of the training's is in FER2013's public_test. Within a part a still may be in several sequences; people are not named."
 TOGETHER = 32  # sequences that are made together
 
 
@@ -26,7 +28,7 @@ class SequenceOptions:
 
     Attributes:
         backbone: weights of mini/face_static; ``None`` for those in this package.
-        sequences: how many are made for training; a quarter as many are made for measuring.
+        sequences: how many are made for training; half as many are made for measuring, and an eighth for the temperature.
         seed: of what is made.
     """
 
@@ -47,20 +49,25 @@ class SequenceTraining(Training):
     Options = SequenceOptions
 
     def parts(self, data: Path) -> Mapping[str, Part]:
-        """Sequences of ``train`` to learn from, and of ``public_test``; those go forwards where they are measured."""
+        """Sequences of stills of ``train`` that are not in ``public_test``, and of two halves of ``public_test``; those go forwards where they are measured."""
+        pictures, truth, names = read_fer2013(data, "train")
+        others = read_fer2013(data, "public_test")
+        measured = halves(others[2], self.options.seed)
+        new = ~np.isin(names, others[2])
+        stills = {
+            "train": (pictures[new], truth[new], 1.0),
+            "validation": (others[0][measured], others[1][measured], 0.5),
+            "calibration": (others[0][~measured], others[1][~measured], 0.125),
+        }
         parts = {}
-        for number, (name, split, count) in enumerate((("train", "train", 1.0), ("validation", "public_test", 0.25))):
-            pictures, truth, _ = read_fer2013(data, split)
-            made = _Sequences(
-                self.options.backbone or FOLDER / "face_static.safetensors",
-                pictures,
-                truth,
-                int(count * self.options.sequences),
-                self.options.seed + number,
-            )
-            groups = np.array([f"{split} {row}" for row in range(len(made.truth))])
+        for number, (name, (some, labels, share)) in enumerate(stills.items()):
+            backbone = self.options.backbone or FOLDER / "face_static.safetensors"
+            made = _Sequences(backbone, some, labels, int(share * self.options.sequences), self.options.seed + number)
+            groups = np.array([f"{name} {row}" for row in range(len(made.truth))])
             views = {"steady": ~made.moving, "onset": made.moving} if name == "validation" else {}
-            parts[name] = Part(made.truth, groups, made, about=f"sequences made of FER2013 {split}; each is a group", views=views)
+            split = "train" if name == "train" else "half of public_test"
+            about = f"sequences made of {len(some):,} stills of FER2013 {split}; each sequence is a group"
+            parts[name] = Part(made.truth, groups, made, about=about, views=views)
         return parts
 
     def network(self) -> torch.nn.Module:
@@ -89,12 +96,13 @@ class SequenceTraining(Training):
         for embeddings, said in ((batch["embeddings"], batch["logits"]), (batch["embeddings"].flip(1), batch["logits"].flip(1))):
             way = network(embeddings, said, mask)[1].softmax(1)
             onset.append((way[:, DIRECTIONS.index("onset")] - way[:, DIRECTIONS.index("offset")]).numpy())
-        average = batch["logits"].softmax(2).mean(1).argmax(1).numpy()
-        return {
-            "pairs": float(moving.sum()),
-            "order told in pairs": float((onset[0] > onset[1])[moving].mean()) if moving.any() else float("nan"),
-            "accuracy of the mean of the pictures": float((average == part.truth).mean()),
-        }
+        told = (onset[0] > onset[1])[moving]
+        found = {"pairs": float(len(told)), "order told in pairs": float(told.mean()) if len(told) else float("nan")}
+        average = batch["logits"].softmax(2).mean(1).argmax(1).numpy() == part.truth
+        for name, rows in {"all": np.ones(len(part), bool), **part.views}.items():
+            if rows.any():
+                found[f"accuracy of the mean of the pictures, {name}"] = float(average[rows].mean())
+        return found
 
     def about(self) -> About:
         return About(
@@ -107,6 +115,7 @@ class SequenceTraining(Training):
             "drifting camera. It has not seen a real face move, nor speech, and what it adds on real clips has not been measured. It needs at least "
             "two pictures.",
             commercial=False,
+            more={"apart": APART},
         )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from affectkit.api import BASIC8, About, ConfigError, Part, UsageError
-from affectkit.builtin.labelled import Labelled, Window, labelled
+from affectkit.builtin.labelled import Labelled, Window, labelled, of_subjects
 from affectkit.builtin.trainings import Labels, RunTraining
 from affectkit.errors import did_you_mean
 from affectkit.labels import project
@@ -154,9 +154,7 @@ def read_embeddings(runs: Sequence[Path]) -> dict[str, Vectors]:
 
 def grid(held: Sequence[Vectors]) -> list[Window]:
     """The windows of embeddings, one per subject; one without a subject only where nobody is seen."""
-    every = dict.fromkeys(window for vectors in held for window in vectors)
-    seen = {(run, medium, start, end) for run, medium, track, start, end in every if track >= 0}
-    return [window for window in every if window[2] >= 0 or (window[0], window[1], *window[3:]) not in seen]
+    return of_subjects(list(dict.fromkeys(window for vectors in held for window in vectors)))
 
 
 def stacked(vectors: Vectors, windows: Sequence[Window], size: int) -> np.ndarray:
