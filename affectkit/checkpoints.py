@@ -190,10 +190,12 @@ def metadata(path: Path) -> dict[str, str]:
     """The text that a safetensors file carries beside its tensors.
 
     Raises:
-        CheckpointError: where the file is absent or damaged.
+        CheckpointError: where the file is absent, damaged or of another kind.
     """
     from safetensors import SafetensorError, safe_open
 
+    if path.suffix in TORCH_SUFFIXES:
+        raise CheckpointError(f"{path} is a file of torch, expected safetensors with a header; give the file that 'affectkit train' wrote")
     try:
         with safe_open(path, framework="numpy") as file:
             return dict(file.metadata() or {})

@@ -50,7 +50,7 @@ def card(record: Mapping[str, Any]) -> str:
         lines += ["| further figure | value |", "|---|---|", *(f"| {name} | {number(value)} |" for name, value in further.items()), ""]
     if calibration := record["validation"].get("calibration"):
         lines += [
-            f"The temperature {record['temperature']:.3f} was fitted on the calibration part. On the validation part, which it has not seen, "
+            f"The temperature {record['temperature']:.3f} was chosen on the calibration part. On the validation part, which it has not seen, "
             f"it takes the calibration error from {number(calibration['ece_before'])} to {number(calibration['ece_after'])}.",
             "",
         ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from affectkit.errors import UsageError, did_you_mean
+from affectkit.errors import LabelError, UsageError, did_you_mean
 from affectkit.labels import COMPOUND7, LabelSet
 
 TINY = 1e-12
@@ -101,7 +101,7 @@ def prior_of(text: str, labels: LabelSet) -> Prior:
             raise UsageError(f"a prior is written as label=share with shares of 0 or more, found {word.strip()!r}")
         try:
             shares[labels.index(name)] = value
-        except Exception:
+        except LabelError:
             raise UsageError(f"{labels.name} has no label {name.strip()!r}. {did_you_mean(name.strip(), labels.labels)}") from None
     if not shares.sum() > 0:
         raise UsageError(f"a prior needs a share greater than 0, found {text!r}")

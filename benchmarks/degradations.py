@@ -121,6 +121,25 @@ def piece(seconds: float) -> Speech:
     return change
 
 
+def surrounded(seconds: float) -> Speech:
+    """Silence of so many seconds before and behind it."""
+    silence = np.zeros(int(seconds * RATE), np.float32)
+    return lambda samples: (np.concatenate([silence, samples, silence]), RATE)
+
+
+def paused(seconds: float) -> Speech:
+    """Silence of so many seconds in its middle."""
+    silence = np.zeros(int(seconds * RATE), np.float32)
+    return lambda samples: (np.concatenate([samples[: len(samples) // 2], silence, samples[len(samples) // 2 :]]), RATE)
+
+
+def clicked(samples: np.ndarray) -> Recording:
+    """A quarter of a second before a voice that is quiet (0.05 at most), a click as loud as can be, of 2.5 ms."""
+    click = np.zeros(RATE // 2, np.float32)
+    click[RATE // 4 : RATE // 4 + 40] = np.repeat([0.95, -0.95], 20)
+    return np.concatenate([click, samples / max(float(np.abs(samples).max()), 1e-6) * 0.05]).astype(np.float32), RATE
+
+
 def noisy(decibels: float) -> Speech:
     """White noise that many decibels below the speech, by the power of its sounding samples."""
 

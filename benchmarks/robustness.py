@@ -14,7 +14,6 @@ answers: where it is far above the accuracy, the model does not notice that it i
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,6 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-import affectkit_mini
 import cv2
 import degradations as degrade
 import numpy as np
@@ -70,6 +68,9 @@ SOUNDS: Mapping[str, degrade.Speech] = {
     "0.2 s": degrade.piece(0.2),
     **{f"noise at {level} dB": degrade.noisy(level) for level in (20, 10, 0)},
     "telephone band": degrade.telephone,
+    "3 s of silence around it": degrade.surrounded(3),
+    "a pause of 1.5 s in it": degrade.paused(1.5),
+    "quiet, after a click": degrade.clicked,
     "silence": degrade.silent,
 }
 
@@ -159,10 +160,6 @@ def motion(modality: Modality, data: Path, most: int) -> Iterator[tuple[str, ...
 def unheard(modality: Modality, voices: Sequence[str]) -> dict[str, Modality]:
     """For each voice that some of mini/audio's networks did not hear in training, a component of those alone."""
     import torch
-
-    record = json.loads((Path(affectkit_mini.__file__).parent / "weights" / "audio.json").read_text(encoding="utf-8"))
-    if "validation_voices" in record:
-        return {voice: modality for voice in voices if voice in record["validation_voices"]}
     from affectkit_mini.trainings.voices import FOLDS, place
 
     parts = []

@@ -353,6 +353,24 @@ def read_tensors(
         raise CheckpointError(f"{path}: its header is not JSON ({error}); fit it anew") from None
 
 
+def _record(path: Path) -> dict[str, Any]:
+    """How a file was fitted, as its header says.
+
+    Raises:
+        CheckpointError: where it says something else than a JSON object.
+    """
+    from affectkit import checkpoints
+
+    text = checkpoints.metadata(path).get("record", "{}")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: the record in its header is no JSON object, found {text[:40]!r}; fit it anew")
+    return found
+
+
 def described(used: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
     """Checkpoint records with the licence, terms and source that the record inside each file names, where the file is here."""
     from affectkit import checkpoints
@@ -360,7 +378,7 @@ def described(used: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
     out = {}
     for tag, checkpoint in used.items():
         path = checkpoints.local(checkpoint)
-        record = {} if path is None else json.loads(checkpoints.metadata(path).get("record", "{}"))
+        record = {} if path is None else _record(path)
         licence, source = record.get("licence", checkpoint.licence), record.get("source", checkpoint.source)
         said = record.get("commercial")
         may = said if isinstance(said, bool) else checkpoint.commercial

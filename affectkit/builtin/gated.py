@@ -170,10 +170,10 @@ def fit_gated(
     """
     import torch
 
-    from affectkit.builtin.simplex import _checked
+    from affectkit.builtin.simplex import checked_rows
     from affectkit.builtin.weighting import Gated
 
-    values, truth = _checked(values, truth)
+    values, truth = checked_rows(values, truth)
     if epochs < 1 or not lr > 0 or decay < 0 or not 0 <= dropped < 1:
         raise UsageError(
             f"fit_gated needs epochs of at least 1, lr greater than 0, decay of at least 0 and dropped in [0, 1), found {epochs}, {lr}, {decay} and {dropped}"

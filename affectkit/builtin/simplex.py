@@ -128,7 +128,7 @@ def dirichlet_search(
     Raises:
         UsageError: for shapes or numbers that cannot be.
     """
-    values, truth = _checked(values, truth)
+    values, truth = checked_rows(values, truth)
     if draws < 1 or not concentration > 0:
         raise UsageError(
             f"dirichlet_search needs draws of at least 1 and a concentration greater than 0, found {draws} and {concentration}"
@@ -192,7 +192,7 @@ def convex_fit(
     Raises:
         UsageError: for shapes or numbers that cannot be, or missing sources with ``"em"``.
     """
-    values, truth = _checked(values, truth)
+    values, truth = checked_rows(values, truth)
     if method not in ("eg", "em"):
         raise UsageError(f"convex_fit climbs with eg or em, not {method!r}")
     if pull < 0 or steps < 1 or not tolerance >= 0:
@@ -306,7 +306,7 @@ def _floored(weights: np.ndarray) -> np.ndarray:
     return np.asarray(kept / kept.sum(axis=0))
 
 
-def _checked(values: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def checked_rows(values: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows as float64 and int64.
 
     Raises:

@@ -110,7 +110,7 @@ class Whisper(Provider):
         self._half = False
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Loads the model; half precision only on CUDA, and only where it is asked for.
+        """Loads the model; on CUDA in half precision where the run is in fp16 or bf16, which openai-whisper computes alike.
 
         Raises:
             CheckpointError: where the weights are absent, damaged or of another model.
@@ -122,7 +122,7 @@ class Whisper(Provider):
         path = self.weights()
         self._model = _read(path, device)
         self._language = _language(self.options.language, self._model.is_multilingual, path)
-        self._half = device.type == "cuda" and dtype == torch.float16
+        self._half = device.type == "cuda" and dtype != torch.float32
 
     def provide(self, clips: Sequence[Clip]) -> Sequence[Evidence]:
         """The words of each piece of sound: ``text``, ``words`` with times of the medium, and in ``quality`` their number and mean probability."""

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from affectkit.planner import Plan
     from affectkit.plugins import Registry
 
-MAIN = ("uar", "war", "macro_f1")
-"""The metrics of which the mean over folds is told."""
-
 
 @dataclass(frozen=True, eq=False)
 class FoldScore:

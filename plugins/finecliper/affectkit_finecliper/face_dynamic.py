@@ -13,7 +13,7 @@ from affectkit.api import BASIC7, Checkpoint, CheckpointError, Clip, ConfigError
 from affectkit.clip_sampling import spread
 from affectkit_finecliper.shape import Shape, check_streams
 from affectkit_finecliper.texts import asked, described
-from affectkit_finecliper.tuned import MADE, Tuned, read_tuned, settings
+from affectkit_finecliper.tuned import MADE, Tuned, asked_by, read_tuned, settings
 from affectkit_finecliper.views import DRAWN, FACES, FRAMES, drawn
 
 if TYPE_CHECKING:
@@ -131,8 +131,9 @@ class FaceDynamic(Modality):
             header = read_tuned(used[TUNED], self.id)
             self._check(header, backbone.fingerprint, used[TUNED])
             network = FineCliper(backbone.clip, header.shape, backbone.mean, backbone.std)
-            tensors = {name: tensor.float() for name, tensor in checkpoints.load_tensors(used[TUNED]).items()}
-            checkpoints.load_strict(network, tensors, used[TUNED])
+            with asked_by(self.id):
+                tensors = {name: tensor.float() for name, tensor in checkpoints.load_tensors(used[TUNED]).items()}
+                checkpoints.load_strict(network, tensors, used[TUNED])
             self._temperature = header.temperature
         texts = [one.positive for one in self._sides] + [one.negative for one in self._sides]
         backbone.check_length(texts, self.id)
@@ -158,6 +159,8 @@ class FaceDynamic(Modality):
         return path
 
     def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:
+        """As in :class:`Modality`: ``frames`` (T, S, S, 3) uint8 RGB and a map of that shape per further stream, (0, S, S, 3) where it could not be made;
+        ``present`` (M,) bool, which streams there are; ``count`` () float32, the crops."""
         import torch
 
         faces = clip.inputs.get("faces")
@@ -174,6 +177,11 @@ class FaceDynamic(Modality):
         return {**found, "present": torch.tensor(present)}
 
     def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
+        """As in :class:`Modality`, of what :meth:`preprocess` gives: ``frames`` and maps (B, T, S, S, 3) uint8 RGB, ``present`` (B, M) bool, ``count`` (B,) float32.
+
+        Raises:
+            CheckpointError: before :meth:`load`.
+        """
         import torch
 
         from affectkit_finecliper.model import cosines

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from affectkit.api import UsageError
 from affectkit_finecliper.shape import STREAMS, Shape
 
 LARGEST_SCALE = 100.0  # as CLIP was trained
@@ -152,7 +153,14 @@ class FineCliper(nn.Module):
         return unit((points * weights[..., None]).sum(1))
 
     def video(self, pictures: Tensor) -> Tensor:
-        """One stream: (B, T, 3, S, S) float32 RGB in [0, 1] to (B, D) float32 of unit length."""
+        """One stream: (B, T, 3, S, S) float32 RGB in [0, 1] to (B, D) float32 of unit length.
+
+        Raises:
+            UsageError: for pictures of another shape.
+        """
+        shape = tuple(pictures.shape)
+        if len(shape) != 5 or shape[1:3] != (self.shape.frames, 3) or shape[3] != shape[4]:
+            raise UsageError(f"FineCLIPER reads clips of shape (B, {self.shape.frames}, 3, S, S), found {shape}")
         visual = self.clip.visual
         batch, frames = pictures.shape[:2]
         x = visual.conv1(self._shown(pictures.flatten(0, 1))).flatten(2).transpose(1, 2)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,9 @@ def read_tuned(path: Path, owner: str) -> Tuned:
 
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{owner}: {path} is no file of '{MADE}', which writes safetensors; a whole CLIP is the option backbone")
-    try:
+    with asked_by(owner):
         found = checkpoints.settings(path)
+    try:
         labels, name = tuple(found["labels"]), str(found["label_set"])
         if other := set(labels) ^ set(found["texts"]):
             raise ValueError(
@@ -88,3 +90,12 @@ def read_tuned(path: Path, owner: str) -> Tuned:
         raise CheckpointError(
             f"{owner}: {path} is no file of '{MADE}' ({reason}); a whole CLIP, or weights of another model, are not what the option tuned takes"
         ) from None
+
+
+@contextmanager
+def asked_by(owner: str) -> Iterator[None]:
+    """What is wrong with a file is said with the id of who asked for it."""
+    try:
+        yield
+    except CheckpointError as problem:
+        raise CheckpointError(f"{owner}: {problem}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from open_clip import CLIP, get_model_config
 from torch import Tensor, nn
 
 from affectkit import open_clip_files
-from affectkit.api import CheckpointError, ConfigError
+from affectkit.api import CheckpointError, ConfigError, UsageError
 
 TEXTS = ["a face", "an angry face with lowered brows and a hard stare", "a face that does not smile"]
 Make = Callable[..., FineCliper]
@@ -64,6 +65,15 @@ def test_before_anything_is_tuned_every_frame_and_text_is_exactly_what_clip_says
     torch.testing.assert_close(point, unit(frames.mean(1)), atol=1e-6, rtol=0)
     words = read.tokens(TEXTS)
     torch.testing.assert_close(network.texts(words), unit(clip.encode_text(words)), atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "shape", [(2, 8, 3, 32, 32), (2, 1, 3, 32, 32), (2, 16, 3, 48, 32), (2, 16, 1, 32, 32), (2, 3, 16, 32, 32), (16, 3, 32, 32), ()]
+)
+def test_clips_of_another_shape_are_refused(shape: tuple[int, ...], make: Make):
+    with pytest.raises(UsageError, match=re.escape(f"reads clips of shape (B, 16, 3, S, S), found {shape}")):
+        make()({"frames": torch.zeros(shape)}, torch.ones(2, 1, dtype=torch.bool))
 
 
 @torch.no_grad()

@@ -307,6 +307,7 @@ def test_a_training_in_lower_precision(data: Path, options: dict[str, Any], tmp_
     ("wrong", "message"),
     [
         ({"mix": {"mixup": 0.8}}, "a mixed clip has no description: set descriptions to 0, or mixup and cutmix"),
+        ({"stills": {"dataset": "csv", "data": "x"}}, "FineCLIPER learns from clips alone; leave stills out"),
         ({"pairs": -1.0}, "pairs and descriptions must not be negative"),
         ({"streams": ["landmarks"]}, "streams must begin with frames"),
         ({"ratio": 0.0}, "ratio in"),

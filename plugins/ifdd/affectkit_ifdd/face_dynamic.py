@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from affectkit.api import Checkpoint, CheckpointError, Clip, ConfigError, Input, Modality, Needs, Output
 from affectkit.labels import DFEW7
-from affectkit_ifdd.sizes import FRAMES, Sizes
+from affectkit_ifdd.sizes import LENGTHS, Sizes
 from affectkit_ifdd.views import views
 from affectkit_ifdd.weights import Weights, load_network, read_weights
 
@@ -27,6 +27,7 @@ CHECKPOINT = "checkpoint"
 MADE = Checkpoint("ifdd_face_dynamic.safetensors", licence="that of the data it was made of", source="affectkit train ifdd/face_dynamic")
 TOGETHER = 8  # views of one forward pass
 RANDOM = Sizes(classes=len(DFEW7), side=64, width=16, blocks=(1, 1, 1, 1))  # of random weights
+MARGIN = 0.2  # of the longer side of the box, on each side: the data sets' crops show the whole head
 LEAST = 2  # pictures in which something can move
 
 
@@ -54,10 +55,34 @@ class FaceDynamicOptions:
     released_behaviour: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.frames is not None and self.frames not in FRAMES:
+        if self.frames is not None and self.frames not in LENGTHS:
             raise ConfigError(f"frames must be 16 or 32, found {self.frames}")
         if self.views < 1 or (self.stride is not None and self.stride < 0):
             raise ConfigError(f"views must be at least 1 and stride not negative, found {self.views} and {self.stride}")
+
+
+class Told(NamedTuple):
+    """What is kept of what the network makes of N views, which is much more; float32.
+
+    Attributes:
+        logits: (N, C).
+        feature: (N, D) under the classifier.
+        static_index: (N, 4) slots, fractional.
+        dynamic_index: (N, 4) slots, fractional.
+        gate: (N, 8, 8) how alike two slots are.
+    """
+
+    logits: torch.Tensor
+    feature: torch.Tensor
+    static_index: torch.Tensor
+    dynamic_index: torch.Tensor
+    gate: torch.Tensor
+
+    @classmethod
+    def of(cls, seen: Seen) -> Told:
+        """What is kept of it."""
+        split = seen.lifted.split
+        return cls(*(value.float() for value in (seen.logits, seen.lifted.feature, split.static_index, split.dynamic_index, split.gate)))
 
 
 class FaceDynamic(Modality):
@@ -71,7 +96,7 @@ class FaceDynamic(Modality):
     name = "face_dynamic"
     labels = DFEW7
     unit = "window"
-    needs = Needs(inputs=(Input("faces", count=16, size=224),))
+    needs = Needs(inputs=(Input("faces", count=16, size=224, margin=MARGIN),))
     Options = FaceDynamicOptions
 
     def __init__(self, options: Any = None) -> None:
@@ -96,7 +121,7 @@ class FaceDynamic(Modality):
             CheckpointError: where its file is absent, damaged or of another network.
         """
         path = self.weights()
-        self._network = load_network(path, self._read(path).sizes).to(device)
+        self._network = load_network(path, self._read(path).sizes, OWNER).to(device)
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """A narrow network of four blocks for pictures of 64 pixels, in the format of ``affectkit train``."""
@@ -111,6 +136,7 @@ class FaceDynamic(Modality):
         return path
 
     def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:
+        """As in :class:`Modality`: ``views`` (V, T, S, S, 3) uint8 RGB, ``times`` of their pictures (V, T) float64 in seconds, ``faces`` () float32, the crops."""
         import torch
 
         faces = clip.inputs.get("faces")
@@ -126,19 +152,22 @@ class FaceDynamic(Modality):
         }
 
     def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
-        """As in :class:`Modality`. ``views`` (B, V, T, side, side, 3) uint8 RGB, ``times`` (B, V, T) float64 seconds, ``faces`` (B,) float32."""
+        """As in :class:`Modality`. ``views`` (B, V, T, S, S, 3) uint8 RGB and ``views_mask`` (B, V) bool, ``times`` (B, V, T) float64 in seconds, ``faces`` (B,) float32."""
+        import torch
+
         mask = batch["views_mask"]
-        found = [self.see(pictures) for pictures in batch["views"][mask].split(TOGETHER)]
-        logits = _mean(_joined([seen.logits for seen in found]), mask)
+        found = [Told.of(self.see(pictures)) for pictures in batch["views"][mask].split(TOGETHER)]
+        told = Told(*(torch.cat(values) for values in zip(*found, strict=True)))
+        logits = _mean(told.logits, mask)
         return Output(
             values={self.known.labels: (logits / self.known.temperature).softmax(1)},
-            embeddings={"motion": _mean(_joined([seen.lifted.feature for seen in found]), mask)},
+            embeddings={"motion": _mean(told.feature, mask)},
             quality={"faces": batch["faces"]},
-            notes=self._notes(found, batch["times"][mask], mask),
+            notes=self._notes(told, batch["times"][mask], mask),
         )
 
     def see(self, pictures: torch.Tensor) -> Seen:
-        """All that the network makes of views (N, T, side, side, 3) uint8 RGB.
+        """All that the network makes of views (N, T, S, S, 3) uint8 RGB.
 
         Raises:
             CheckpointError: before its weights are loaded.
@@ -168,7 +197,7 @@ class FaceDynamic(Modality):
     def _repeat(self) -> str | None:
         if not self.known.sizes.released:
             return None
-        return "first" if self.known.sizes.frames == FRAMES[0] else "last"
+        return "first" if self.known.sizes.frames == LENGTHS[0] else "last"
 
     def _read(self, path: Path) -> Weights:
         """Takes labels and needs from a file."""
@@ -176,18 +205,18 @@ class FaceDynamic(Modality):
         self.labels = found.labels
         sizes, strided = found.sizes, found.stride > 0
         count = sizes.frames * (self.options.views if strided else 1)
-        self.needs = Needs(inputs=(Input("faces", count=count, stride=found.stride if strided else None, size=sizes.side),))
+        stride = found.stride if strided else None
+        self.needs = Needs(inputs=(Input("faces", count=count, stride=stride, size=sizes.side, margin=MARGIN),))
         return found
 
-    def _notes(self, found: Sequence[Seen], times: torch.Tensor, mask: torch.Tensor) -> list[Mapping[str, Any]]:
+    def _notes(self, told: Told, times: torch.Tensor, mask: torch.Tensor) -> list[Mapping[str, Any]]:
         """What was seen of each clip, by view."""
-        splits = [seen.lifted.split for seen in found]
-        index = {"static": _joined([split.static_index for split in splits]), "dynamic": _joined([split.dynamic_index for split in splits])}
-        told: dict[str, list[Any]] = {f"{name}_index": _rounded(values) for name, values in index.items()}
-        told |= {name: [_at(*pair) for pair in zip(times.cpu(), self.places(values).cpu(), strict=True)] for name, values in index.items()}
-        told["alike"] = _rounded(_joined([split.gate for split in splits]))
+        index = {"static": told.static_index, "dynamic": told.dynamic_index}
+        said: dict[str, list[Any]] = {f"{name}_index": _rounded(values) for name, values in index.items()}
+        said |= {name: [_at(*pair) for pair in zip(times.cpu(), self.places(values).cpu(), strict=True)] for name, values in index.items()}
+        said["alike"] = _rounded(told.gate)
         ends = mask.sum(1).cumsum(0).tolist()
-        return [{name: values[first:last] for name, values in told.items()} for first, last in zip([0, *ends[:-1]], ends, strict=True)]
+        return [{name: values[first:last] for name, values in said.items()} for first, last in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def settings_of(sizes: Sizes, stride: int) -> dict[str, Any]:
@@ -200,12 +229,6 @@ def _mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     padded = values.new_zeros(*mask.shape, values.shape[1])
     padded[mask] = values
     return padded.sum(1) / mask.sum(1, keepdim=True)
-
-
-def _joined(values: Sequence[torch.Tensor]) -> torch.Tensor:
-    import torch
-
-    return torch.cat([value.float() for value in values])
 
 
 def _rounded(values: torch.Tensor) -> list[Any]:

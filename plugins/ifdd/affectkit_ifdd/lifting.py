@@ -58,9 +58,14 @@ class Lifted(NamedTuple):
 
 
 class Splitting(nn.Module):
-    """Inter-frame static-dynamic splitting: which four slots are the static part, and which the dynamic part.
+    """Inter-frame static-dynamic splitting module (ISSM; IFDD, arXiv 2412.13168): which four slots are the static part, and which the dynamic part.
 
-    The even slots are moved towards what is alike, the odd ones towards what is not, by two slots at the most.
+    The even slots are moved towards what is alike, the odd ones towards what is not, by two slots at the most::
+
+        u = GELU(W x)                                            (S, 7 * G * G), of each slot
+        A = u u^T / C                                            (S, S), the gate
+        static_index  = (0, 2, 4, 6) + 2 tanh(W_a softmax(A))    softmax of each row
+        dynamic_index = (1, 3, 5, 7) + 2 tanh(W_d softmax(-A))
 
     Args:
         channels: of a patch.
@@ -114,7 +119,14 @@ class Splitting(nn.Module):
 
 
 class Lifting(nn.Module):
-    """Lifting-based aggregation and disentanglement over a splitting, and the feature of the clip.
+    """Lifting-based aggregation-disentanglement module (LADM; IFDD, arXiv 2412.13168) over a splitting, and the feature of the clip.
+
+    ``a`` are the patches of the static part and ``d`` those of the dynamic part, each after a layer norm; attention has eight heads::
+
+        a = a + P_a(attention(Q_a a, K_d d, V_d d) + V_d d)      update: the static part takes what both share
+        d = d - P_d(attention(Q_d d, K_a a, V_a a) + V_a a)      predict: the dynamic part loses what the new static part explains
+        d = d + P attention(Q LN(d), K LN(d), V LN(d))
+        feature = w^T MLP(LN(d))                                 without a residual; w weighs the patches
 
     Args:
         channels: of a patch.

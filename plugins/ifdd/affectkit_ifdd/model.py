@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.video.mvit import MSBlockConfig, MultiscaleBlock, PositionalEncoding
 
-from affectkit.api import ConfigError
+from affectkit.api import UsageError
 from affectkit_ifdd.lifting import Lifted, Lifting
 from affectkit_ifdd.sizes import MEAN, SLOTS, STD, Sizes
 
@@ -149,7 +149,12 @@ class Head(nn.Module):
 
 
 class IFDD(nn.Module):
-    """The whole network.
+    """Implicit facial dynamics disentanglement (IFDD; Wang and Chai, AAAI 2025, arXiv 2412.13168): logits of an expression from what moves in a face.
+
+    Eight slots of frames go through the transformer, whose last two stages make one pyramid of patches. The inter-frame static-dynamic splitting module (ISSM) takes
+    four of the slots as the static part and four as the dynamic part; the lifting-based aggregation-disentanglement module (LADM) moves what both share
+    into the static part and classifies what is left of the dynamic one. Their equations are those of :class:`affectkit_ifdd.lifting.Splitting` and
+    :class:`affectkit_ifdd.lifting.Lifting`.
 
     Args:
         sizes: what it is made of.
@@ -173,11 +178,11 @@ class IFDD(nn.Module):
         """All that becomes of clips on their way; arguments as in :meth:`forward`.
 
         Raises:
-            ConfigError: for clips of another shape.
+            UsageError: for clips of another shape.
         """
         wanted = (3, self.sizes.frames, self.sizes.side, self.sizes.side)
         if tuple(clips.shape[1:]) != wanted:
-            raise ConfigError(f"IFDD was made for clips of shape (B, {', '.join(map(str, wanted))}), found {tuple(clips.shape)}")
+            raise UsageError(f"IFDD was made for clips of shape (B, {', '.join(map(str, wanted))}), found {tuple(clips.shape)}")
         embedded = self.embed(clips if self.sizes.released else (clips - MEAN) / STD)
         stage2, stage3, pyramid, lifted = self.backbone(embedded)
         return Seen(embedded, stage2, stage3, pyramid, lifted, self.head(lifted.feature))

@@ -77,7 +77,7 @@ def see(component: FaceDynamic, views: torch.Tensor, times: torch.Tensor, title:
 
 
 def draw(sights: Sequence[Sight], out: Path) -> None:
-    """Draws views one under the other.
+    """Draws views one under the other. The colours on the faces are distances from the mean of the part, each row scaled to its own largest one.
 
     Args:
         sights: at least one.
@@ -127,7 +127,7 @@ def _view(figure: Any, sight: Sight) -> None:
             picture = between(sight.pictures, place)
             axes.imshow(picture)
             side = picture.shape[0]
-            axes.imshow(
+            shown = axes.imshow(
                 sight.maps[name][number] / strongest,
                 cmap="magma",
                 vmin=0,
@@ -138,6 +138,9 @@ def _view(figure: Any, sight: Sight) -> None:
             )
             axes.set_title(f"{name} {number + 1}: frame {place:.2f}", fontsize=8)
             axes.set_axis_off()
+    legend = rows[2].colorbar(shown, ax=grid, ticks=(0, 1), shrink=0.7)
+    legend.ax.set_yticklabels(("0", "largest\nof the row"), fontsize=8)
+    legend.set_label("distance from the mean of the part", fontsize=8)
 
 
 def between(pictures: np.ndarray, place: float) -> np.ndarray:

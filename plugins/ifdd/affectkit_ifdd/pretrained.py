@@ -12,6 +12,7 @@ from affectkit import checkpoints
 from affectkit.api import CheckpointError
 from affectkit_ifdd.model import IFDD
 from affectkit_ifdd.sizes import MEAN, STD
+from affectkit_ifdd.weights import asked_by
 
 BLOCKS = {**{place: place for place in range(8)}, 14: 8, 15: 9}  # of its sixteen blocks, and which they become; the rest is left out
 EMBEDDED = re.compile(r"conv_proj\.")
@@ -20,26 +21,30 @@ TRANSFORMER = ("embed.", "backbone.backbone.")  # what is begun with
 BLOCK = re.compile(r"blocks\.(\d+)\.")
 
 
-def begin(network: IFDD, path: Path) -> None:
+def begin(network: IFDD, path: Path, owner: str) -> None:
     """Fills the transformer of a network, and its first layer, with the weights of torchvision's ``mvit_v2_s``; the rest stays as it is.
 
     Args:
         network: of the published width and depth, and for pixels that are standardised as those weights expect them.
         path: the file of torchvision.
+        owner: id of the training, for messages.
 
     Raises:
         CheckpointError: where the file is damaged or of another network, or the network is another.
     """
     if network.sizes.released:
         raise CheckpointError(
-            f"{path} expects pixels standardised with mean {MEAN} and deviation {STD}, and with released_behaviour there is none; begin with random numbers then"
+            f"{owner}: {path} expects pixels standardised with mean {MEAN} and deviation {STD}, and with released_behaviour there is none; begin with random numbers then"
         )
-    found = {name: value.float() for name, value in checkpoints.load_tensors(path).items()}
+    with asked_by(owner):
+        found = {name: value.float() for name, value in checkpoints.load_tensors(path).items()}
     rest = {name: value for name, value in network.state_dict().items() if not name.startswith(TRANSFORMER)}
     try:
         checkpoints.load_strict(network, {**rest, **renamed(found)}, path)
     except CheckpointError as problem:
-        raise CheckpointError(f"{problem} It must be mvit_v2_s of torchvision, which fits the published width and depth alone") from None
+        raise CheckpointError(
+            f"{owner}: {problem} It must be mvit_v2_s of torchvision, which fits the published width and depth alone"
+        ) from None
 
 
 def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from affectkit.api import CheckpointError, ConfigError
 
-FRAMES = (16, 32)
+LENGTHS = (16, 32)  # frames that a clip may have
 SLOTS = 8  # of time, in which a clip is read
 SHRINK = 32  # pixels of a side that become one patch of the last stage
 PUBLISHED = (1, 2, 5, 2)
@@ -44,7 +44,7 @@ class Sizes:
     released: bool = False
 
     def __post_init__(self) -> None:
-        if self.frames not in FRAMES:
+        if self.frames not in LENGTHS:
             raise ConfigError(f"IFDD reads 16 or 32 frames, found {self.frames}")
         if self.side < SHRINK or self.side % SHRINK:
             raise ConfigError(f"the side of a frame must be a multiple of {SHRINK} pixels, found {self.side}")

@@ -23,16 +23,41 @@ if TYPE_CHECKING:
     from affectkit_ifdd.model import IFDD
 
 OWN_BATCH = 16  # clips of a step of the authors, by which their constraint term, a sum, is to be multiplied to be a mean
-STRIDES = {"ferv39k": 1, "mafw": 2}
 
 
 @dataclass(frozen=True)
-class FaceDynamicOptions(ClipOptions):
+class Watching:
+    """How the clips of a data set are looked at and changed.
+
+    Attributes:
+        frames: of a clip.
+        stride: native frames from one frame to the next; 0 for frames of the whole clip.
+        augment: how clips are changed.
+    """
+
+    frames: int
+    stride: int
+    augment: Augmentation
+
+
+STRONG = Augmentation(crop=0.5, flip=0.5, colour=0.4, hue=0.4)
+PUBLISHED_WATCHING = {
+    "dfew": Watching(16, 0, STRONG),
+    "ferv39k": Watching(16, 1, Augmentation(crop=0.8, flip=0.5)),
+    "mafw": Watching(32, 2, STRONG),
+}
+"""As the authors have it, by data set; any other is looked at as DFEW is."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions(ClipOptions):
     """Options of ifdd/face_dynamic_training, beside those of every training on clips.
 
     Attributes:
-        frames: 16 or 32.
+        frames: 16 or 32; ``None`` is 32 on MAFW and 16 otherwise, as published.
         size: of a frame in pixels, a multiple of 32.
+        augment: how clips are changed in training, all of it; ``None`` is as published: crops of at least 0.8 of the picture and no changes of colour on FERV39k,
+            crops of at least 0.5 and changes of colour otherwise.
         stride: native frames from one frame to the next, from a random place; 0 draws them from the whole clip, one of each of as many equal pieces. ``None``
             is 1 on FERV39k, 2 on MAFW, and 0 otherwise, also on DFEW, whose clips of sixteen frames were drawn so.
         start: what the transformer begins with: the weights of Kinetics-400, or random numbers, as the authors' code does because it never calls what loads
@@ -47,9 +72,9 @@ class FaceDynamicOptions(ClipOptions):
         branches: share of the clips for which a residual branch is left out, likewise 0.2. A narrow network that learns for few epochs learns sooner with little or none.
     """
 
-    frames: int = 16
+    frames: int | None = None  # type: ignore[assignment]  # a number once it is made, as are augment and stride
     size: int = 224
-    augment: Augmentation = field(default_factory=lambda: Augmentation(crop=0.5, colour=0.4, hue=0.4))
+    augment: Augmentation | None = None  # type: ignore[assignment]
     mix: Mixing = field(default_factory=lambda: Mixing(mixup=0.8, cutmix=1.0, smoothing=0.1))
     stride: int | None = None
     start: Literal["k400", "random"] = "k400"
@@ -62,15 +87,20 @@ class FaceDynamicOptions(ClipOptions):
     branches: float = 0.2
 
     def __post_init__(self) -> None:
+        published = PUBLISHED_WATCHING.get(self.dataset, PUBLISHED_WATCHING["dfew"])
+        frames = published.frames if self.frames is None else self.frames
+        stride = published.stride if self.stride is None else self.stride
+        for name, value in {"frames": frames, "stride": stride, "augment": self.augment or published.augment}.items():
+            object.__setattr__(self, name, value)
         super().__post_init__()
         if not (0 <= self.dropped < 1 and 0 <= self.branches < 1):
             raise ConfigError(f"dropped and branches must be in [0, 1), found {self.dropped} and {self.branches}")
-        own = Sizes(2, self.frames, self.size, self.width, self.blocks)
-        if self.constraint < 0 or (self.stride is not None and self.stride < 0):
-            raise ConfigError(f"constraint and stride must not be negative, found {self.constraint} and {self.stride}")
+        own = Sizes(2, frames, self.size, self.width, self.blocks)
+        if self.constraint < 0 or stride < 0:
+            raise ConfigError(f"constraint and stride must not be negative, found {self.constraint} and {stride}")
         if self.stills is not None:
             raise ConfigError("IFDD learns from clips alone; leave stills out")
-        if self.start == "k400" and own != Sizes(2, self.frames):
+        if self.start == "k400" and own != Sizes(2, frames):
             raise ConfigError(
                 "the weights of Kinetics-400 fit 224 pixels, width 96 and blocks [1, 2, 5, 2] alone; set start to random for another network"
             )
@@ -86,7 +116,7 @@ class FaceDynamicTraining(ClipTraining):
 
     name = "face_dynamic_training"
     labels = DFEW7  # until its data are read
-    Options = FaceDynamicOptions
+    Options = TrainingOptions
     checkpoints: ClassVar[Mapping[str, Checkpoint]] = {"k400": K400}
 
     def __init__(self, options: Any = None) -> None:
@@ -113,15 +143,9 @@ class FaceDynamicTraining(ClipTraining):
     def sample(self, count: int, random: np.random.Generator | None) -> np.ndarray:
         """A random window of the clip, or frames from all of it; in the middle, where nothing may be random."""
         options = self.options
-        if self.stride:
-            return window(count, options.frames, self.stride, 0.5 if random is None else float(random.random()))
+        if options.stride:
+            return window(count, options.frames, options.stride, 0.5 if random is None else float(random.random()))
         return spread(count, options.frames) if random is None else segments(count, options.frames, random)
-
-    @property
-    def stride(self) -> int:
-        """Native frames from one frame to the next, 0 for those of the whole clip."""
-        options = self.options
-        return STRIDES.get(options.dataset, 0) if options.stride is None else int(options.stride)
 
     @property
     def sizes(self) -> Sizes:
@@ -141,7 +165,7 @@ class FaceDynamicTraining(ClipTraining):
 
         network = IFDD(self.sizes, dropped=self.options.dropped, branches=self.options.branches)
         if self._start is not None:
-            begin(network, self._start)
+            begin(network, self._start, self.id)
         return network
 
     def predict(self, network: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -162,7 +186,7 @@ class FaceDynamicTraining(ClipTraining):
 
     def settings(self, logits: torch.Tensor, truth: np.ndarray) -> Mapping[str, Any]:
         """The temperature, and what the shapes of the tensors do not tell."""
-        return {**super().settings(logits, truth), "label_set": self.labels.name, **settings_of(self.sizes, self.stride)}
+        return {**super().settings(logits, truth), "label_set": self.labels.name, **settings_of(self.sizes, self.options.stride)}
 
     def about(self) -> About:
         begun = "weights of Kinetics-400 (torchvision mvit_v2_s)" if self.options.start == "k400" else "random numbers"

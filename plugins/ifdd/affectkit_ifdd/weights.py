@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from affectkit.api import Checkpoint, CheckpointError, ConfigError, LabelSet
+from affectkit.api import Checkpoint, CheckpointError, ConfigError, LabelError, LabelSet
 from affectkit.errors import did_you_mean
 from affectkit.labels import DFEW7, FERV39K7, FERV39K7_DFER_CLIP, KNOWN, MAFW11, MAFW11_DFER_CLIP, MAFW11_OFFICIAL
 from affectkit_ifdd.sizes import MEAN, STD, Shapes, Sizes, sizes_of
@@ -27,6 +30,8 @@ K400 = Checkpoint(
 PRETRAINED = "conv_proj.weight"  # names a file of torchvision's mvit_v2_s, with which a training begins
 MOST_CLASSES = {11: (32, MAFW11_OFFICIAL)}  # frames and labels that the authors have with so many classes, and with no others
 FRAMES = 16  # with any other number
+UNNAMED = "ifdd"  # label set of a file that names its labels and not their set
+HARMLESS = (argparse.Namespace,)  # other trainers keep their arguments in one; their files are told by their tensors
 STRIDES = {DFEW7: 0, FERV39K7: 1, FERV39K7_DFER_CLIP: 1, MAFW11: 2, MAFW11_OFFICIAL: 2, MAFW11_DFER_CLIP: 2}
 
 
@@ -70,7 +75,8 @@ def read_weights(path: Path, wishes: Wishes, owner: str) -> Weights:
         CheckpointError: where the file is damaged, or of another network.
         ConfigError: where options and file do not fit, or neither says what the labels are.
     """
-    shapes, settings = _shapes(path)
+    with asked_by(owner):
+        shapes, settings = _shapes(path)
     if PRETRAINED in shapes:
         raise CheckpointError(
             f"{owner}: {path} holds mvit_v2_s of torchvision, with which a training of IFDD begins, and no IFDD. Train with it: "
@@ -78,13 +84,14 @@ def read_weights(path: Path, wishes: Wishes, owner: str) -> Weights:
         )
     ours = "released" in settings
     told = sizes_of_file(path, shapes, settings, owner)
+    _check(path, settings, owner)
     if wishes.frames is not None and ours and wishes.frames != told.frames:
         raise ConfigError(f"{owner}: {path} was trained with clips of {told.frames} frames, found frames {wishes.frames}; leave it out")
     frames = wishes.frames or told.frames
     released = told.released if wishes.released_behaviour is None else wishes.released_behaviour
     sizes = replace(told, frames=frames, released=released)
     labels = _labels(path, settings, sizes.classes, wishes.labels, owner)
-    stride = wishes.stride if wishes.stride is not None else int(settings.get("stride", STRIDES.get(labels, 0)))
+    stride = wishes.stride if wishes.stride is not None else settings.get("stride", STRIDES.get(labels, 0))
     return Weights(sizes, labels, stride, float(settings.get("temperature", 1.0)))
 
 
@@ -96,13 +103,18 @@ def sizes_of_file(path: Path, shapes: Shapes, settings: Mapping[str, Any], owner
     """
     known = MOST_CLASSES.get(shapes.get("head.head.1.weight", (0,))[0], (FRAMES, None))[0]
     try:
-        return sizes_of(shapes, int(settings.get("frames", known)), bool(settings.get("released", True)))
+        return sizes_of(shapes, settings.get("frames", known), bool(settings.get("released", True)))
     except CheckpointError as problem:
         raise CheckpointError(f"{owner}: {path} is for something else: {problem}") from None
 
 
-def load_network(path: Path, sizes: Sizes) -> IFDD:
+def load_network(path: Path, sizes: Sizes, owner: str) -> IFDD:
     """The network with the numbers of a file, strictly: no name more or less, ready to be asked.
+
+    Args:
+        path: of the file.
+        sizes: of the network.
+        owner: id of the component, for messages.
 
     Raises:
         CheckpointError: listing what is missing, unexpected or of another shape.
@@ -111,8 +123,10 @@ def load_network(path: Path, sizes: Sizes) -> IFDD:
     from affectkit_ifdd.model import IFDD
 
     network = IFDD(sizes)
-    tensors = {name: value.float() if value.is_floating_point() else value for name, value in checkpoints.load_tensors(path).items()}
-    checkpoints.load_strict(network, tensors, path)
+    with asked_by(owner):
+        found = checkpoints.load_saved(path, HARMLESS)[0]
+        tensors = {name: value.float() if value.is_floating_point() else value for name, value in found.items()}
+        checkpoints.load_strict(network, tensors, path)
     network.eval().requires_grad_(False)
     return network
 
@@ -122,12 +136,48 @@ def _shapes(path: Path) -> tuple[Shapes, Mapping[str, Any]]:
     from affectkit import checkpoints
 
     if path.suffix != ".safetensors":
-        return {name: tuple(value.shape) for name, value in checkpoints.load_tensors(path).items()}, {}
+        return {name: tuple(value.shape) for name, value in checkpoints.load_saved(path, HARMLESS)[0].items()}, {}
     from safetensors import safe_open
 
     settings = checkpoints.settings(path)
     with safe_open(path, framework="numpy") as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}, settings  # noqa: SIM118  no mapping
+
+
+def _check(path: Path, settings: Mapping[str, Any], owner: str) -> None:
+    """Nothing, where a header says what can be.
+
+    Raises:
+        CheckpointError: naming what cannot.
+    """
+    labels, stride, temperature = settings.get("labels", []), settings.get("stride", 0), settings.get("temperature", 1.0)
+    right = {
+        "labels": isinstance(labels, list) and all(isinstance(label, str) for label in labels),
+        "label_set": isinstance(settings.get("label_set", ""), str),
+        "frames": type(settings.get("frames", FRAMES)) is int,
+        "stride": type(stride) is int and stride >= 0,
+        "released": isinstance(settings.get("released", True), bool),
+        "temperature": isinstance(temperature, int | float) and not isinstance(temperature, bool) and 0 < temperature < math.inf,
+    }
+    wrong = [f"{name} {settings[name]!r}" for name, good in right.items() if not good]
+    try:
+        if labels and not wrong:
+            LabelSet(settings.get("label_set", UNNAMED), labels)
+    except LabelError as problem:
+        wrong = [str(problem)]
+    if wrong:
+        raise CheckpointError(
+            f"{owner}: the header of {path} says what cannot be: {', '.join(wrong)}; give a file as 'affectkit train' wrote it"
+        )
+
+
+@contextmanager
+def asked_by(owner: str) -> Iterator[None]:
+    """What is wrong with a file is said with the id of who asked for it."""
+    try:
+        yield
+    except CheckpointError as problem:
+        raise CheckpointError(f"{owner}: {problem}") from None
 
 
 def _labels(path: Path, settings: Mapping[str, Any], classes: int, wished: str | None, owner: str) -> LabelSet:
@@ -137,7 +187,7 @@ def _labels(path: Path, settings: Mapping[str, Any], classes: int, wished: str |
     if told and wished is not None and KNOWN[wished].labels != told:
         raise ConfigError(f"{owner}: {path} gives the labels {list(told)}, which are not those of {wished!r}; leave labels out")
     if told:
-        name = str(settings.get("label_set", wished or "ifdd"))
+        name = str(settings.get("label_set", wished or UNNAMED))
         found = KNOWN[name] if name in KNOWN and KNOWN[name].labels == told else LabelSet(name, told)
     elif wished is not None:
         found = KNOWN[wished]

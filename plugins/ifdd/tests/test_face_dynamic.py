@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,22 @@ def test_logits_are_averaged_over_consecutive_views(ours: Path) -> None:
     torch.testing.assert_close(said(component, clip).values[DFEW7], logits.mean(0, keepdim=True).softmax(1), atol=1e-6, rtol=0)
     first = said(made(ours, stride=1, views=1), clip)
     torch.testing.assert_close(first.values[DFEW7], logits[:1].softmax(1), atol=1e-6, rtol=0)
+
+
+def test_of_many_views_only_what_is_told_is_kept(ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the network makes on its way is gone when the next views are looked at."""
+    component, on_the_way = made(ours, stride=1), []
+    see = component.see
+
+    def watched(pictures: torch.Tensor) -> Any:
+        assert all(made_before() is None for made_before in on_the_way)
+        seen = see(pictures)
+        on_the_way.extend(weakref.ref(value) for value in (seen.embedded, seen.pyramid, seen.lifted.static))
+        return seen
+
+    monkeypatch.setattr(component, "see", watched)
+    said(component, drawn(16 * 8), drawn(16 * 8, number=1), drawn(16, number=2))
+    assert len(on_the_way) == 3 * 3
 
 
 def test_what_it_asks_for_depends_on_its_weights(ours: Path, tmp_path: Path) -> None:
@@ -242,13 +259,44 @@ def start(path: Path) -> Path:
         ),
         (damaged(lambda state: {"model": {**state, "more": torch.zeros(1)}}), "1 unexpected: more"),
         (damaged(lambda state: {"model": {"fc.weight": torch.zeros(7, 512)}}), "it is no state of IFDD, it lacks embed.conv_proj"),
-        (damaged(lambda state: {"args": argparse.Namespace(lr=1)}), "holds Python objects beside its tensors"),
+        (
+            damaged(lambda state: {"args": argparse.Namespace(lr=1), "model": {"patch_embed.proj.weight": torch.zeros(8, 3, 2, 16, 16)}}),
+            "is for something else: it is no state of IFDD, it lacks embed.conv_proj",  # S4D's trainer writes its arguments so
+        ),
+        (damaged(lambda state: {"args": Path("x")}), "holds Python objects beside its tensors"),
         (start, "holds mvit_v2_s of torchvision, with which a training of IFDD begins"),
     ],
 )
 def test_files_that_do_not_fit(tmp_path: Path, write: Callable[[Path], Path], message: str) -> None:
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=f"^ifdd/face_dynamic: .*{message}"):
         made(write(tmp_path / "file.pth"), labels="dfew7")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"frames": "x"}, "IFDD reads 16 or 32 frames, found x"),
+        ({"frames": 16.0}, r"frames 16\.0"),
+        ({"stride": "x"}, "stride 'x'"),
+        ({"released": 2}, "released 2"),
+        ({"temperature": 0}, "temperature 0"),
+        ({"temperature": "x"}, "temperature 'x'"),
+        ({"labels": "joy"}, "labels 'joy'"),
+        ({"labels": ["joy"] * 7}, "label set 'dfew7' names joy twice"),
+    ],
+)
+def test_headers_that_cannot_be(ours: Path, tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    path = tmp_path / "odd.safetensors"
+    header = {"labels": DFEW7.labels, "label_set": "dfew7", "frames": 16, "stride": 0, "released": False, "temperature": 1.0, **settings}
+    save_tensors(path, load_tensors(ours), {"settings": json.dumps(header)})
+    with pytest.raises(CheckpointError, match=rf"^ifdd/face_dynamic: .*odd\.safetensors .*{message}"):
+        made(path)
+
+
+def test_crops_show_the_whole_head(ours: Path) -> None:
+    """As those of the data sets do, and as the other two that learn from them ask for."""
+    for component in (made(ours), made(ours, stride=1)):
+        assert component.needs.inputs[0].margin == FaceDynamic.needs.inputs[0].margin == 0.2
 
 
 def test_without_weights_the_command_that_makes_them_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

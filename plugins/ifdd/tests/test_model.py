@@ -14,8 +14,9 @@ from affectkit_ifdd.pretrained import begin
 from affectkit_ifdd.sizes import MEAN, SLOTS, STD, Sizes, sizes_of
 from torch.nn import functional
 
-from affectkit.api import CheckpointError, ConfigError
+from affectkit.api import CheckpointError, ConfigError, UsageError
 
+OWNER = "ifdd/face_dynamic_training"
 NARROW = Sizes(classes=5, side=64, width=8, blocks=(1, 1, 1, 1))
 
 
@@ -40,7 +41,7 @@ def test_shapes_tell_the_sizes(frames: int) -> None:
 
 
 def test_clips_of_another_shape_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"clips of shape \(B, 3, 16, 64, 64\), found \(2, 3, 32, 64, 64\)"):
+    with pytest.raises(UsageError, match=r"clips of shape \(B, 3, 16, 64, 64\), found \(2, 3, 32, 64, 64\)"):
         network()(clips(sizes=replace(NARROW, frames=32)))
 
 
@@ -190,7 +191,7 @@ def test_the_start_is_torchvisions_network(kinetics: Path) -> None:
 
     made = IFDD().eval()
     before = {name: value.clone() for name, value in made.state_dict().items()}
-    begin(made, kinetics)
+    begin(made, kinetics, OWNER)
     after, state = made.state_dict(), torch.load(kinetics, weights_only=True)
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert all(name.startswith(("embed.", "backbone.backbone.")) for name in changed)
@@ -229,5 +230,5 @@ def test_starts_that_do_not_fit(
 ) -> None:
     path = tmp_path / "other.pth"
     torch.save(change(torch.load(kinetics, weights_only=True)), path)
-    with pytest.raises(CheckpointError, match=message):
-        begin(make(), path)
+    with pytest.raises(CheckpointError, match=f"^{OWNER}: .*{message}"):
+        begin(make(), path, OWNER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,6 +78,24 @@ def test_kinds_of_files(tmp_path: Path, suffix: str) -> None:
     begin = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[suffix]
     assert path.read_bytes().startswith(begin)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_colours_have_a_legend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for each view."""
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    written: list[str] = []
+    save = Figure.savefig
+
+    def saved(figure: Figure, *words: Any, **options: Any) -> None:
+        written.extend(str(text.get_text()) for text in figure.findobj(Text))
+        save(figure, *words, **options)
+
+    monkeypatch.setattr(Figure, "savefig", saved)
+    draw([sight(), sight()], tmp_path / "seen.png")
+    assert written.count("distance from the mean of the part") == 2
+    assert "largest\nof the row" in written
 
 
 def test_a_file_that_is_no_picture(tmp_path: Path) -> None:

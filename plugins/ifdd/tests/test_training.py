@@ -88,18 +88,45 @@ class TestWithoutData(TrainingContract):
     component = FaceDynamicTraining
 
 
-def test_the_recipes_are_those_of_the_paper() -> None:
-    """Each data set with its own sampling; all begin with the weights of Kinetics-400."""
-    find = plugins.load().training_recipe
-    found = {name: Plan.load(f"ifdd/{name}", find=find) for name in ("face_dynamic", "ferv39k", "mafw")}
-    trainings = {name: FaceDynamicTraining(build(FaceDynamicTraining.Options, plan.options)) for name, plan in found.items()}
-    asked = {name: (training.options.dataset, training.options.frames, training.stride) for name, training in trainings.items()}
-    assert asked == {"face_dynamic": ("dfew", 16, 0), "ferv39k": ("ferv39k", 16, 1), "mafw": ("mafw", 32, 2)}
-    for name, training in trainings.items():
+def recipe(name: str, **options: Any) -> FaceDynamicTraining:
+    """The training of an installed recipe, with a few options on top."""
+    plan = Plan.load(
+        f"ifdd/{name}",
+        find=plugins.load().training_recipe,
+        overrides=[f"options.{key}={json.dumps(value)}" for key, value in options.items()],
+    )
+    assert plan.optimiser.rate == 5e-5
+    return FaceDynamicTraining(build(FaceDynamicTraining.Options, plan.options))
+
+
+def watched(training: FaceDynamicTraining) -> tuple[Any, ...]:
+    options = training.options
+    return options.frames, options.stride, options.augment.crop, options.augment.flip, options.augment.colour, options.augment.hue
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        ("dfew", (16, 0, 0.5, 0.5, 0.4, 0.4)),
+        ("ferv39k", (16, 1, 0.8, 0.5, 0.0, 0.0)),
+        ("mafw", (32, 2, 0.5, 0.5, 0.4, 0.4)),
+        ("csv", (16, 0, 0.5, 0.5, 0.4, 0.4)),
+    ],
+)
+def test_the_recipes_are_those_of_the_paper(dataset: str, expected: tuple[Any, ...]) -> None:
+    """Each data set as the authors have it, whether the recipe names it or ``--dataset``; all begin with the weights of Kinetics-400."""
+    own = {"dfew": "face_dynamic", "csv": "face_dynamic"}.get(dataset, dataset)
+    for training in (recipe("face_dynamic", dataset=dataset), recipe(own, **({"dataset": dataset} if dataset == "csv" else {}))):
+        assert watched(training) == expected
         assert list(training.used_checkpoints()) == ["k400"]
         assert (training.options.mix.mixup, training.options.mix.cutmix, training.options.mix.smoothing) == (0.8, 1.0, 0.1)
-        assert (training.options.augment.crop, training.options.augment.hue) == ((0.8, 0.0) if name == "ferv39k" else (0.5, 0.4))
-        assert found[name].optimiser.rate == 5e-5
+        assert training.options.mix.switch == 0.5
+
+
+def test_an_option_that_is_given_goes_before_what_is_published() -> None:
+    given = recipe("face_dynamic", dataset="mafw", frames=16, stride=0, augment={"crop": 1.0})
+    assert watched(given) == (16, 0, 1.0, 0.5, 0.0, 0.0)
+    assert watched(recipe("mafw", stride=4)) == (32, 4, 0.5, 0.5, 0.4, 0.4)
 
 
 def test_windows_of_a_stride_lie_anywhere_in_training_and_in_the_middle_otherwise(data: Path) -> None:

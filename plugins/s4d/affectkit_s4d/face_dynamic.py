@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from affectkit_s4d.model import S4D
 
 SIDE = 160  # pixels of a crop, where the file does not say others
+TOGETHER = 8  # views of one forward pass
 MARGIN = 0.2  # of the longer side of the box, on each side: the data sets' crops show the whole head
 TINY = {"side": 32, "frames": 16, "patch": 16, "width": 32, "depth": 3, "heads": 2, "hidden": 64, "first": 1, "experts": 4, "adapter": 8}
 """Sizes of random weights."""
@@ -85,19 +86,19 @@ class FaceDynamic(Modality):
         self._temperature = 1.0
 
     @cached_property
-    def _said(self) -> tuple[LabelSet | None, float | None, int]:
+    def _header(self) -> tuple[LabelSet | None, float | None, int]:
         """Label set, rate and side of a picture by the file, where it is here and says so."""
         from affectkit import checkpoints
-        from affectkit_s4d.files import labels_of, read
+        from affectkit_s4d.files import header, labels_of, read
 
         try:
             path = checkpoints.local(next(iter(self.used_checkpoints().values())))
             if path is None:
                 return None, None, SIDE
             if path.suffix != ".safetensors":
-                stored = read(path)
-                return stored.labels, stored.rate, SIDE
-            settings = checkpoints.settings(path)
+                stored = read(path, self.id)
+                return stored.labels, stored.rate, stored.known.get("side", SIDE)
+            settings = header(path, self.id)
         except CheckpointError:  # load says what is wrong with it
             return None, None, SIDE
         return labels_of(settings, {}), settings.get("rate"), settings.get("sizes", {}).get("side", SIDE)
@@ -105,12 +106,12 @@ class FaceDynamic(Modality):
     @property
     def labels(self) -> LabelSet:  # type: ignore[override]
         """Those of the options, else those that the file names, else ``dfew7``; :meth:`load` refuses a file that names none."""
-        return KNOWN[self.options.labels] if self.options.labels else self._said[0] or DFEW7
+        return KNOWN[self.options.labels] if self.options.labels else self._header[0] or DFEW7
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]
         """Crops as often and as large as in training."""
-        _, rate, side = self._said
+        _, rate, side = self._header
         rate = self.options.rate or rate or RATE / stride_of(self.labels.name)
         return Needs(inputs=(Input("faces", fps=rate, size=side, margin=MARGIN),))
 
@@ -123,7 +124,7 @@ class FaceDynamic(Modality):
         from affectkit_s4d import files
 
         path = self.weights()
-        stored = files.read(path)
+        stored = files.read(path, self.id)
         net = files.fine_tuned(stored, self.id, released_behaviour=self.options.released_behaviour)
         self._check_labels(stored, net.sizes.video)
         self._temperature = float(stored.settings.get("temperature", 1.0))
@@ -184,19 +185,27 @@ class FaceDynamic(Modality):
     def predict(self, batch: Mapping[str, torch.Tensor]) -> Output:
         """Averages the probabilities of the views.
 
+        Args:
+            batch: ``views`` (B, V, T, S, S, 3) uint8 RGB and ``views_mask`` (B, V) bool, ``faces`` (B,) float32 and ``side`` (B,) float32 in pixels.
+
         Raises:
             CheckpointError: before :meth:`load`.
         """
+        import torch
+
         from affectkit_s4d.model import clips_of
 
         if self._net is None:
             raise CheckpointError(f"{self.id} is asked before its weights are loaded")
         shown, mask = batch["views"], batch["views_mask"]
-        seen = self._net(clips_of(shown[mask], self._net.sizes.side))
-        said = mean_of_views(seen.logits.float().softmax(1), mask)
+        together = (
+            mask.numel() if self.options.released_behaviour else TOGETHER
+        )  # as released an expert's room is a share of the whole batch
+        seen = [self._net(clips_of(views, self._net.sizes.side)) for views in shown[mask].split(together)]
+        said = mean_of_views(torch.cat([one.logits.float().softmax(1) for one in seen]), mask)
         return Output(
             values={self.labels: tempered(said, self._temperature)},
-            embeddings={"motion": mean_of_views(seen.feature.float(), mask)},
+            embeddings={"motion": mean_of_views(torch.cat([one.feature.float() for one in seen]), mask)},
             quality={"faces": batch["faces"].float(), "side": batch["side"].float()},
         )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from affectkit import checkpoints
-from affectkit.api import CheckpointError, LabelSet, UsageError
+from affectkit.api import CheckpointError, LabelError, LabelSet, UsageError
 from affectkit.labels import KNOWN
 from affectkit_s4d.views import RATE
 
@@ -25,6 +27,12 @@ OF_DECODER = ("decoder.", "encoder_to_decoder.", "mask_token")
 UNUSED = ("norm.weight", "norm.bias")  # the last norm of the pre-trained encoder; fine-tuning begins with another one
 SETS = {"dfew": "dfew7", "ferv39k": "ferv39k7", "ferv39k-all": "ferv39k7", "mafw": "mafw11", "mafw-single": "mafw11"}
 """Label sets by the names of data sets in the authors' arguments, without case and underscores."""
+
+ARGUMENTS = {"side": "input_size", "frames": "num_frames", "top_k": "top_k"}
+"""Sizes that shapes do not tell, and the authors' arguments that do."""
+
+TOLD = ("patch", "width", "depth", "hidden")  # sizes that must be those of a network that begins with a file
+OF_EXPERTS = ("first", "experts", "adapter")  # likewise, where the file has experts
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,14 @@ class Stored:
         said = RATE / stride if isinstance(stride, int) and stride > 0 else None
         return self.settings.get("rate", said)
 
+    @property
+    def known(self) -> Mapping[str, int]:
+        """Sizes of the network that shapes do not tell, where it says them."""
+        given = {name: self.arguments.get(argument) for name, argument in ARGUMENTS.items()}
+        said = {name: value for name, value in given.items() if type(value) is int and value > 0}
+        sizes: Mapping[str, int] = self.settings.get("sizes", said)
+        return sizes
+
 
 def labels_of(settings: Mapping[str, Any], arguments: Mapping[str, Any]) -> LabelSet | None:
     """The label set that a header, or the arguments of the authors' training, name; ``None`` where neither does."""
@@ -67,13 +83,18 @@ def labels_of(settings: Mapping[str, Any], arguments: Mapping[str, Any]) -> Labe
     return KNOWN[SETS[name]] if name in SETS else None
 
 
-def read(path: Path) -> Stored:
+def read(path: Path, owner: str) -> Stored:
     """A file of S4D with its tensors under the names of the network of fine-tuning.
+
+    Args:
+        path: the file.
+        owner: id of who asks for it, for messages.
 
     Raises:
         CheckpointError: where it is absent, damaged, or of another network.
     """
-    tensors, beside = checkpoints.load_saved(path, [argparse.Namespace])  # the authors' trainers keep their arguments in one
+    with _asked_by(owner):
+        tensors, beside = checkpoints.load_saved(path, [argparse.Namespace])  # the authors' trainers keep their arguments in one
     given = beside.get("args", {})
     arguments = vars(given) if isinstance(given, argparse.Namespace) else given if isinstance(given, dict) else {}
     pretrained = any(name.startswith(OF_DECODER) for name in tensors) or not any(
@@ -85,9 +106,41 @@ def read(path: Path) -> Stored:
     if "patch_embed.proj.weight" not in found:
         shown = ", ".join(list(tensors)[:5])
         raise CheckpointError(
-            f"{path} holds no weights of S4D: none of its {len(tensors)} tensors is patch_embed.proj.weight; it has {shown}, ..."
+            f"{owner}: {path} holds no weights of S4D: none of its {len(tensors)} tensors is patch_embed.proj.weight; it has {shown}, ..."
         )
-    return Stored(path, "pre-trained" if pretrained else "fine-tuned", found, checkpoints.settings(path), arguments)
+    return Stored(path, "pre-trained" if pretrained else "fine-tuned", found, header(path, owner), arguments)
+
+
+def header(path: Path, owner: str) -> dict[str, Any]:
+    """What ``affectkit train`` wrote into a file beside its tensors: labels, sizes, rate, temperature; nothing of the authors' files.
+
+    Args:
+        path: the file.
+        owner: id of who asks for it, for messages.
+
+    Raises:
+        CheckpointError: where it cannot be read, or says what cannot be.
+    """
+    with _asked_by(owner):
+        found = checkpoints.settings(path)
+    right = {
+        "labels": "labels" not in found or _are_labels(found["labels"]),
+        "label_set": isinstance(found.get("label_set", ""), str),
+        "sizes": _are_sizes(found.get("sizes", {})),
+        "rate": _is_positive(found.get("rate", RATE)),
+        "temperature": _is_positive(found.get("temperature", 1.0)),
+    }
+    wrong = [f"{name} {found[name]!r}" for name, good in right.items() if not good]
+    try:
+        if not wrong:
+            labels_of(found, {})
+    except LabelError as problem:
+        wrong = [str(problem)]
+    if wrong:
+        raise CheckpointError(
+            f"{owner}: the header of {path} says what cannot be: {', '.join(wrong)}; give a file as 'affectkit train' wrote it"
+        )
+    return found
 
 
 def fine_tuned(stored: Stored, owner: str, *, released_behaviour: bool = False) -> S4D:
@@ -108,30 +161,71 @@ def fine_tuned(stored: Stored, owner: str, *, released_behaviour: bool = False) 
             f"{owner}: {stored.path} is a pre-trained file, which says no expressions yet: it has no heads. Fine-tune it: "
             f"affectkit train s4d/face_dynamic --set options.start={stored.path} --dataset NAME --data DIR"
         )
-    told = stored.arguments
-    known = stored.settings.get("sizes") or {name: told[name] for name in ("top_k",) if isinstance(told.get(name), int)}
-    capacity = told.get("capacity_factor")
+    capacity = stored.arguments.get("capacity_factor")
     try:
-        sizes = Sizes.of(stored.tensors, known)
+        sizes = Sizes.of(stored.tensors, stored.known)
     except (CheckpointError, UsageError) as problem:
         raise CheckpointError(f"{owner}: {stored.path} does not fit: {problem}") from None
     network = S4D(sizes, released_behaviour=released_behaviour, capacity=capacity if isinstance(capacity, int | float) else 1.0)
-    checkpoints.load_strict(network, {name: value.float() for name, value in stored.tensors.items()}, stored.path)
+    with _asked_by(owner):
+        checkpoints.load_strict(network, {name: value.float() for name, value in stored.tensors.items()}, stored.path)
     return network.eval().requires_grad_(False)
 
 
-def begin(network: S4D, stored: Stored) -> None:
+def begin(network: S4D, stored: Stored, owner: str) -> None:
     """Gives a network that is to learn what a file holds of it: everything but the heads, and of a pre-trained one also without experts and last norm.
 
+    Args:
+        network: that begins.
+        stored: the file.
+        owner: id of the training, for messages.
+
     Raises:
-        CheckpointError: where anything else is missing, left over or of another shape.
+        CheckpointError: where it is of a network of other sizes, or anything else is missing or left over.
     """
-    mine = network.state_dict()
+    from affectkit_s4d.model import told_by
+
+    mine, pretrained, wanted = network.state_dict(), stored.kind == "pre-trained", network.sizes
+    try:
+        theirs = told_by(stored.tensors) | {name: value for name, value in stored.known.items() if name == "heads"}
+    except CheckpointError as problem:
+        raise CheckpointError(f"{owner}: {stored.path} does not fit: {problem}") from None
+    names = [*TOLD, *(("heads",) if "heads" in stored.known else ())]
+    if not pretrained and (theirs["experts"] or wanted.experts):
+        names += OF_EXPERTS
+    others = [name for name in names if name in theirs and theirs[name] != getattr(wanted, name)]
+    if others:
+        shown = ", ".join(f"{name} {theirs[name]} instead of {getattr(wanted, name)}" for name in others)
+        raise CheckpointError(
+            f"{owner}: {stored.path} is of a network of other sizes: {shown}; set options.network to those of the file, or give another options.start"
+        )
     given = {name: value.float() for name, value in stored.tensors.items() if not name.startswith("head.")}
     fresh = [name for name in mine if name.startswith("head.")]
-    if stored.kind == "pre-trained":
+    if pretrained:
         fresh += [name for name in mine if name.startswith("fc_norm.") or ".moe_layer." in name]
-    checkpoints.load_strict(network, {**{name: mine[name] for name in fresh}, **given}, stored.path)
+    with _asked_by(owner):
+        checkpoints.load_strict(network, {**{name: mine[name] for name in fresh}, **given}, stored.path)
+
+
+@contextmanager
+def _asked_by(owner: str) -> Iterator[None]:
+    """What is wrong with a file is said with the id of who asked for it."""
+    try:
+        yield
+    except CheckpointError as problem:
+        raise CheckpointError(f"{owner}: {problem}") from None
+
+
+def _are_labels(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(label, str) for label in value)
+
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, dict) and all(type(size) is int and size >= 0 for size in value.values()) and value.get("side") != 0
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def _own(name: str) -> str:

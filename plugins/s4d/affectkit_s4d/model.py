@@ -22,6 +22,7 @@ TUBELET = 2  # frames of a token
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, for RGB in [0, 1]
 STD = (0.229, 0.224, 0.225)
 HEADS = ("image", "video")
+AT_LEAST_ONE = ("side", "frames", "patch", "width", "depth", "heads", "hidden", *HEADS)
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,13 @@ class Sizes:
     video: int = 7
 
     def __post_init__(self) -> None:
+        if none := [f"{name} {getattr(self, name)}" for name in AT_LEAST_ONE if getattr(self, name) < 1]:
+            raise UsageError(f"sizes must be at least 1, found {', '.join(none)}")
         for whole, part in (("side", "patch"), ("width", "heads")):
             if getattr(self, whole) % getattr(self, part):
                 raise UsageError(f"{whole} {getattr(self, whole)} is not a multiple of {part} {getattr(self, part)}")
-        if self.frames % TUBELET or min(self.frames, self.depth, self.image, self.video) < 1:
-            raise UsageError(f"frames must be even, and there must be a block and classes; found {self}")
+        if self.frames % TUBELET:
+            raise UsageError(f"frames must be even, found {self.frames}")
         if self.experts and not 1 <= self.top_k <= self.experts:
             raise UsageError(f"top_k must be from 1 to the {self.experts} experts, found {self.top_k}")
 
@@ -88,31 +91,40 @@ class Sizes:
         Raises:
             CheckpointError: where they are not of this network.
         """
-        try:
-            patch = tensors["patch_embed.proj.weight"]
-            hidden = tensors["blocks.0.mlp.fc1.weight"].shape[0]
-            blocks = {int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")}
-            with_experts = sorted({int(name.split(".")[1]) for name in tensors if ".moe_layer." in name})
-            found = {
-                "patch": patch.shape[-1],
-                "width": patch.shape[0],
-                "depth": max(blocks) + 1,
-                "heads": max(1, patch.shape[0] // 64),  # ViT-B: 768 of 64 each
-                "hidden": hidden,
-                "first": with_experts[0] if with_experts else max(blocks) + 1,
-                "experts": 0,
-            }
-            if with_experts:
-                layer = f"blocks.{with_experts[0]}.moe_layer"
-                found["experts"] = tensors[f"{layer}.router.topkroute_linear.weight"].shape[0]
-                found["adapter"] = tensors[f"{layer}.experts.0.fc1.weight"].shape[0]
-            found |= {name: tensors[f"head.{name}.weight"].shape[0] for name in HEADS if f"head.{name}.weight" in tensors}
-        except KeyError as error:
-            raise CheckpointError(f"these are no weights of S4D: {error} is not among their {len(tensors)} names") from None
-        except (ValueError, IndexError) as error:
-            raise CheckpointError(f"these are no weights of S4D: their names or shapes are others ({error})") from None
         fixed = {name: value for name, value in (known or {}).items() if name in ("side", "frames", "heads", "top_k")}
-        return cls(**{**found, **fixed})
+        return cls(**{**told_by(tensors), **fixed})
+
+
+def told_by(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """The sizes that names and shapes of tensors tell: all of :class:`Sizes` but side, frames and top_k.
+
+    Raises:
+        CheckpointError: where they are not of this network.
+    """
+    try:
+        patch = tensors["patch_embed.proj.weight"]
+        hidden = tensors["blocks.0.mlp.fc1.weight"].shape[0]
+        blocks = {int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")}
+        with_experts = sorted({int(name.split(".")[1]) for name in tensors if ".moe_layer." in name})
+        found = {
+            "patch": patch.shape[-1],
+            "width": patch.shape[0],
+            "depth": max(blocks) + 1,
+            "heads": max(1, patch.shape[0] // 64),  # ViT-B: 768 of 64 each
+            "hidden": hidden,
+            "first": with_experts[0] if with_experts else max(blocks) + 1,
+            "experts": 0,
+        }
+        if with_experts:
+            layer = f"blocks.{with_experts[0]}.moe_layer"
+            found["experts"] = tensors[f"{layer}.router.topkroute_linear.weight"].shape[0]
+            found["adapter"] = tensors[f"{layer}.experts.0.fc1.weight"].shape[0]
+        found |= {name: tensors[f"head.{name}.weight"].shape[0] for name in HEADS if f"head.{name}.weight" in tensors}
+    except KeyError as error:
+        raise CheckpointError(f"these are no weights of S4D: {error} is not among their {len(tensors)} names") from None
+    except (ValueError, IndexError) as error:
+        raise CheckpointError(f"these are no weights of S4D: their names or shapes are others ({error})") from None
+    return found
 
 
 class PatchEmbed(nn.Module):
@@ -289,11 +301,6 @@ def first_numbers(network: nn.Module, spread: float) -> None:
             nn.init.trunc_normal_(layer.weight, std=spread)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-
-
-def parameters_of(network: nn.Module) -> int:
-    """How many numbers a network learns."""
-    return sum(value.numel() for value in network.parameters())
 
 
 def layer_of(name: str, depth: int) -> int:

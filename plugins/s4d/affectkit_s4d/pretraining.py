@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from affectkit.api import UsageError
 from affectkit_s4d.model import EPS, SPREAD, TUBELET, Block, PatchEmbed, Sizes, check_shape, first_numbers, sincos
 
-HIDDEN = {"video": 0.95, "image": 0.9}  # share of the tokens that are hidden
 WIDTH = 384  # of the published decoder
 SMALL = 1e-6  # is added to the standard deviation of a patch
 

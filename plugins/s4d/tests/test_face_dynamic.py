@@ -101,10 +101,21 @@ def test_released_behaviour_says_something_else_each_time(weights: Path) -> None
     assert not torch.equal(one, other)
 
 
+def test_views_are_looked_at_a_few_at_a_time(weights: Path) -> None:
+    """As released all of a batch at once, because an expert has room for a share of it."""
+    given = [clip(20, 32) for _ in range(7)]
+    for released, passes in ((False, [8, 6]), (True, [14])):
+        component, counts = made(weights, released_behaviour=released), []
+        component._net.register_forward_pre_hook(lambda _, inputs, counts=counts: counts.append(len(inputs[0])))
+        said(component, *given)
+        assert counts == passes
+
+
 def test_crops_are_as_large_as_in_training(weights: Path, tmp_path: Path) -> None:
     """Of files of the authors as published, and where there is no file yet."""
     assert made(weights).needs.inputs[0].size == 32
     assert made(authors(tmp_path / "dfew.pth", "DFEW", 7)).needs.inputs[0].size == 160
+    assert made(authors(tmp_path / "small.pth", "DFEW", 7, input_size=32, num_frames=8)).needs.inputs[0].size == 32
     assert FaceDynamic().needs.inputs[0].size == 160
 
 

@@ -20,6 +20,7 @@ from affectkit.labels import DFEW7, MAFW11
 
 from .conftest import SMALL, small
 
+ID = "s4d/face_dynamic"
 LARGER = Sizes(**{**SMALL.to_mapping(), "side": 160, "frames": 16, "heads": 1})  # what a file without sizes is taken for
 ARGUMENTS = argparse.Namespace(
     data_set="MAFW", sampling_rate=4, top_k=2, capacity_factor=1.5, model="vitmoe", betas=(0.9, 0.999), resume=None
@@ -57,14 +58,14 @@ class Harmful:
 
 def test_a_file_of_the_authors_loads_strictly(tmp_path: Path) -> None:
     network = S4D(Sizes(**{**LARGER.to_mapping(), "video": 11}))
-    stored = files.read(authors(tmp_path / "checkpoint-best.pth", network))
+    stored = files.read(authors(tmp_path / "checkpoint-best.pth", network), ID)
     assert (stored.kind, stored.labels, stored.rate) == ("fine-tuned", MAFW11, 6.25)
-    loaded = files.fine_tuned(stored, "s4d/face_dynamic")
+    loaded = files.fine_tuned(stored, ID)
     assert not loaded.training
     wanted = network.state_dict()
     assert all(torch.equal(value, wanted[name]) for name, value in loaded.state_dict().items())
     assert loaded.blocks[1].moe_layer.capacity is None
-    released = files.fine_tuned(stored, "s4d/face_dynamic", released_behaviour=True)
+    released = files.fine_tuned(stored, ID, released_behaviour=True)
     assert released.blocks[1].moe_layer.capacity == 1.5
     assert released.blocks[1].moe_layer.noisy
 
@@ -84,11 +85,11 @@ def test_a_pretrained_file_is_where_a_fine_tuning_begins(tmp_path: Path, key: st
     path = tmp_path / "vit_base.pt"
     content = pretrained(key, prefix)
     torch.save(content, path)
-    stored = files.read(path)
+    stored = files.read(path, ID)
     assert stored.kind == "pre-trained"
     network = S4D(LARGER)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    files.begin(network, stored)
+    files.begin(network, stored, ID)
     after, given = network.state_dict(), content if key is None else content[key]
     fresh = {name for name in after if torch.equal(after[name], before[name])}
     assert {name for name in fresh if not name.startswith(("head.", "fc_norm.")) and ".moe_layer." not in name} == {
@@ -106,7 +107,7 @@ def test_a_pretrained_file_is_refused_where_a_fine_tuned_one_is_needed(tmp_path:
         CheckpointError,
         match=r"is a pre-trained file, which says no expressions yet.*affectkit train s4d/face_dynamic --set options\.start=",
     ):
-        files.fine_tuned(files.read(path), "s4d/face_dynamic")
+        files.fine_tuned(files.read(path, ID), ID)
 
 
 def test_a_fine_tuned_file_begins_another_fine_tuning_without_its_heads(tmp_path: Path) -> None:
@@ -115,8 +116,8 @@ def test_a_fine_tuned_file_begins_another_fine_tuning_without_its_heads(tmp_path
         path, small().state_dict(), {"settings": json.dumps({"labels": DFEW7.labels, "label_set": "dfew7", "sizes": SMALL.to_mapping()})}
     )
     network = S4D(Sizes(**{**SMALL.to_mapping(), "video": 11}))
-    stored = files.read(path)
-    files.begin(network, stored)
+    stored = files.read(path, ID)
+    files.begin(network, stored, ID)
     assert network.head["video"].weight.shape[0] == 11
     assert torch.equal(
         network.blocks[2].moe_layer.router.topkroute_linear.weight, stored.tensors["blocks.2.moe_layer.router.topkroute_linear.weight"]
@@ -142,8 +143,8 @@ def test_files_of_other_networks_are_refused(tmp_path: Path, change: Any, messag
         (tmp_path / "a.pth", lambda p, s: torch.save({"model": s}, p)),
     ):
         write(path, change(dict(small().state_dict())))
-        with pytest.raises(CheckpointError, match=message):
-            files.fine_tuned(files.read(path), "s4d/face_dynamic")
+        with pytest.raises(CheckpointError, match=f"^{ID}: .*{message}"):
+            files.fine_tuned(files.read(path, ID), ID)
 
 
 def test_weights_of_the_embedded_network_are_refused(tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_weights_of_the_embedded_network_are_refused(tmp_path: Path) -> None:
     path = Path(str(resources("affectkit_mini") / "weights" / "face_dynamic.safetensors"))
     assert load_tensors(path)
     with pytest.raises(CheckpointError, match="no weights of S4D"):
-        files.read(path)
+        files.read(path, ID)
 
 
 def test_python_objects_other_than_arguments_are_never_made(tmp_path: Path) -> None:
@@ -160,7 +161,7 @@ def test_python_objects_other_than_arguments_are_never_made(tmp_path: Path) -> N
     network = S4D(LARGER)
     for args in (Harmful(mark), argparse.Namespace(hook=Harmful(mark))):
         with pytest.raises(CheckpointError, match=r"holds Python objects beside its tensors \(_?io\.open\); objects are never loaded"):
-            files.read(authors(path, network, args=args))
+            files.read(authors(path, network, args=args), ID)
     assert not mark.exists()
     with pytest.raises(CheckpointError, match="objects are never loaded"):
         load_tensors(authors(path, network))  # elsewhere a Namespace is refused
@@ -168,17 +169,17 @@ def test_python_objects_other_than_arguments_are_never_made(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"top_k": 5}, r"s4d/face_dynamic: .*bad\.pth does not fit: top_k must be from 1 to the 4 experts, found 5"), ({}, None)],
+    [({"top_k": 5}, r"bad\.pth does not fit: top_k must be from 1 to the 4 experts, found 5"), ({}, None)],
 )
 def test_arguments_that_do_not_fit(tmp_path: Path, arguments: dict[str, int], message: str | None) -> None:
     """Where they say no capacity, or that there is none, it is the published one."""
     given = argparse.Namespace(capacity_factor=None, **arguments)
-    stored = files.read(authors(tmp_path / "bad.pth", S4D(LARGER), args=given))
+    stored = files.read(authors(tmp_path / "bad.pth", S4D(LARGER), args=given), ID)
     if message is None:
-        assert files.fine_tuned(stored, "s4d/face_dynamic", released_behaviour=True).blocks[1].moe_layer.capacity == 1.0
+        assert files.fine_tuned(stored, ID, released_behaviour=True).blocks[1].moe_layer.capacity == 1.0
     else:
-        with pytest.raises(CheckpointError, match=message):
-            files.fine_tuned(stored, "s4d/face_dynamic")
+        with pytest.raises(CheckpointError, match=f"^{ID}: .*{message}"):
+            files.fine_tuned(stored, ID)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,39 @@ def test_arguments_that_do_not_fit(tmp_path: Path, arguments: dict[str, int], me
 def test_files_that_are_none(tmp_path: Path, content: bytes | Mapping[str, Any], message: str) -> None:
     path = tmp_path / "bad.pt"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-    with pytest.raises(CheckpointError, match=message):
-        files.read(path)
-    with pytest.raises(CheckpointError, match="there is no file of weights"):
-        files.read(tmp_path / "gone.pt")
+    with pytest.raises(CheckpointError, match=f"^{ID}: .*{message}"):
+        files.read(path, ID)
+    with pytest.raises(CheckpointError, match=f"^{ID}: there is no file of weights"):
+        files.read(tmp_path / "gone.pt", ID)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sizes": {**SMALL.to_mapping(), "side": "x"}}, r"sizes \{'side': 'x'"),
+        ({"sizes": {"side": 0}}, r"sizes \{'side': 0"),
+        ({"sizes": [32]}, r"sizes \[32\]"),
+        ({"temperature": 0}, "temperature 0"),
+        ({"temperature": "warm"}, "temperature 'warm'"),
+        ({"rate": -1.0}, r"rate -1\.0"),
+        ({"labels": "joy"}, "labels 'joy'"),
+        ({"labels": ["joy", "joy"]}, "label set 'dfew7' names joy twice"),
+    ],
+)
+def test_headers_that_cannot_be(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    path = tmp_path / "odd.safetensors"
+    header = {"labels": DFEW7.labels, "label_set": "dfew7", "sizes": SMALL.to_mapping(), **settings}
+    save_tensors(path, small().state_dict(), {"settings": json.dumps(header)})
+    with pytest.raises(CheckpointError, match=rf"^{ID}: the header of .*odd\.safetensors says what cannot be: {message}"):
+        files.read(path, ID)
+
+
+def test_sizes_of_the_input_are_those_of_the_arguments(tmp_path: Path) -> None:
+    """Where they are whole numbers; as published where the file does not say so."""
+    network = S4D(LARGER)
+    given = argparse.Namespace(input_size=224, num_frames=8)
+    sizes = files.fine_tuned(files.read(authors(tmp_path / "larger.pth", network, args=given), ID), ID).sizes
+    assert (sizes.side, sizes.frames) == (224, 8)
+    odd = argparse.Namespace(input_size="large", num_frames=None)
+    sizes = files.fine_tuned(files.read(authors(tmp_path / "odd.pth", network, args=odd), ID), ID).sizes
+    assert (sizes.side, sizes.frames) == (160, 16)

@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from affectkit_s4d.model import S4D, Seen, Sizes, parameters_of
+from affectkit_s4d.model import S4D, Seen, Sizes
 
 GOLDENS = ("s4d_vitb_c7_cap1", "s4d_vitb_c7_nodrop")
 LAYERS = (5, 6, 11)
@@ -25,6 +25,10 @@ def filled(golden: ModuleType, stem: Path, **given: object) -> tuple[S4D, dict[s
     weights = golden.fill(meta["state_dict"], meta["rules"], meta["salt"])
     network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()}, strict=True)
     return network.eval(), {rule["name"]: torch.from_numpy(golden.make_input(rule, meta["salt"])) for rule in meta["inputs"]}
+
+
+def parameters_of(network: S4D) -> int:
+    return sum(value.numel() for value in network.parameters())
 
 
 def outputs(network: S4D, kind: str, x: torch.Tensor) -> dict[str, torch.Tensor]:

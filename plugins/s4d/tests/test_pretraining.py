@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from affectkit_s4d.model import standardised
-from affectkit_s4d.pretraining import HIDDEN, MaskedAutoencoder, errors, masks, patches, targets
+from affectkit_s4d.pretraining import MaskedAutoencoder, errors, masks, patches, targets
+from affectkit_s4d.trainings.pretraining import PretrainingOptions
 
 from affectkit.api import UsageError
 from affectkit.checkpoints import random_network
@@ -18,14 +19,15 @@ def autoencoder() -> MaskedAutoencoder:
     return random_network(lambda: MaskedAutoencoder(SMALL, width=16, depth=1, heads=2))
 
 
-@pytest.mark.parametrize(("kind", "tokens", "wanted"), [("video", 800, 760), ("image", 100, 90)])
-def test_as_many_tokens_are_hidden_as_published(kind: str, tokens: int, wanted: int) -> None:
+@pytest.mark.parametrize(("share", "tokens", "wanted"), [("hidden", 800, 760), ("still_hidden", 100, 90)])
+def test_as_many_tokens_are_hidden_as_published(share: str, tokens: int, wanted: int) -> None:
     """95 % of a clip, over all times and places, and 90 % of a picture; each row is drawn by itself, and each token about as often."""
-    found = masks(64, tokens, HIDDEN[kind], torch.Generator().manual_seed(0))
+    hidden = getattr(PretrainingOptions(), share)
+    found = masks(64, tokens, hidden, torch.Generator().manual_seed(0))
     assert found.sum(1).tolist() == [wanted] * 64
     assert not torch.equal(found[0], found[1])
     assert (found.float().mean(0) - wanted / tokens).abs().max() < 0.2
-    assert torch.equal(found, masks(64, tokens, HIDDEN[kind], torch.Generator().manual_seed(0)))
+    assert torch.equal(found, masks(64, tokens, hidden, torch.Generator().manual_seed(0)))
 
 
 def test_the_published_decoder_has_the_published_names_and_shapes() -> None:

@@ -88,6 +88,8 @@ def test_a_recipe_for_every_training_with_the_published_numbers(registry: plugin
     options = registry.get("s4d/face_dynamic_training", "training").cls.Options()
     assert (options.mix.mixup, options.mix.cutmix, options.mix.smoothing, options.falloff, options.balance) == (0.8, 1.0, 0.1, 0.75, 1e-3)
     assert (options.size, options.frames) == (160, 16)
+    assert (fine.epochs, fine.early_stopping.metric, fine.early_stopping.patience) == (100, "uar", None)  # the best of all 100 epochs
+    assert {plan.store for plan in found.values()} == {"fp32"}
 
 
 def test_clips_and_pictures_take_turns_as_published(little: Path, registry: plugins.Registry) -> None:
@@ -250,7 +252,8 @@ def test_from_pre_training_to_a_run_by_commands(fer2013: Path, shared_data: Path
         ({"stride": 0}, ConfigError, "stride at least 1"),
         ({"stills": {"data": ".", "read_size": 8}}, ConfigError, "read_size must be at least size, 16"),
         ({"size": 30}, UsageError, "side 30 is not a multiple of patch 8"),
-        ({"frames": 5}, UsageError, "frames must be even"),
+        ({"frames": 5}, UsageError, "frames must be even, found 5$"),
+        ({"network": {**SMALL, "depth": 0}}, UsageError, "sizes must be at least 1, found depth 0$"),
     ],
 )
 def test_options_that_make_no_network(
@@ -264,14 +267,12 @@ def test_a_start_of_another_network_is_refused(
     little: Path, registry: plugins.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints.save_torch(tmp_path / "other.pt", {"model": {"conv.weight": torch.zeros(3)}})
-    with pytest.raises(CheckpointError, match="no weights of S4D"):
+    with pytest.raises(CheckpointError, match=r"s4d/face_dynamic_training: .* holds no weights of S4D"):
         training_of(plan_of(little, options={"start": str(tmp_path / "other.pt")}), registry).network()
-    training = training_of(plan_of(little), registry)
-    wider = S4D(training.sizes()).state_dict()
-    checkpoints.save_torch(
-        tmp_path / "wide.pt", {"model": {name: torch.zeros(*value.shape[:-1], 2 * value.shape[-1]) for name, value in wider.items()}}
-    )
-    with pytest.raises(CheckpointError, match=r"does not fit S4D .* of another shape"):
+    wider = S4D(training_of(plan_of(little, options={"network": {**SMALL, "width": 64, "adapter": 12}}), registry).sizes).state_dict()
+    checkpoints.save_torch(tmp_path / "wide.pt", {"model": wider})
+    message = r"s4d/face_dynamic_training: .*wide\.pt is of a network of other sizes: width 64 instead of 32, adapter 12 instead of 8; set options.network"
+    with pytest.raises(CheckpointError, match=message):
         training_of(plan_of(little, options={"start": str(tmp_path / "wide.pt")}), registry).network()
     with pytest.raises(CheckpointError, match="there is no file of weights"):
         training_of(plan_of(little, options={"start": str(tmp_path / "gone.pt")}), registry).network()

@@ -69,6 +69,8 @@ class TuningOptions(ClipOptions):
         self.shape()
         if self.pairs < 0 or self.descriptions < 0:
             raise ConfigError(f"pairs and descriptions must not be negative, found {self.pairs} and {self.descriptions}")
+        if self.stills is not None:
+            raise ConfigError("FineCLIPER learns from clips alone; leave stills out")
         if self.descriptions and (self.mix.mixup or self.mix.cutmix):
             raise ConfigError("a mixed clip has no description: set descriptions to 0, or mixup and cutmix")
 

@@ -145,6 +145,7 @@ class FineTuning(ClipTraining):
         made: torch.nn.Module = v2.Compose(steps)
         return made
 
+    @property
     def sizes(self) -> Sizes:
         """What the network is built of."""
         from affectkit_s4d.model import Sizes
@@ -165,12 +166,12 @@ class FineTuning(ClipTraining):
 
         if not hasattr(self, "fold"):
             raise UsageError(f"{self.id} knows its classes when it has read its data")
-        made = S4D(self.sizes(), released_behaviour=self.options.released_behaviour)
+        made = S4D(self.sizes, released_behaviour=self.options.released_behaviour)
         start = self.options.start
         if start is not None:
             authors = str(start) == "pretrained"
             path = checkpoints.resolve(PRETRAINED, owner="s4d/face_dynamic", tag="pretrained") if authors else start
-            files.begin(made, files.read(path))
+            files.begin(made, files.read(path, self.id), self.id)
         return made
 
     def scales(self, network: torch.nn.Module) -> Mapping[str, float]:
@@ -212,7 +213,7 @@ class FineTuning(ClipTraining):
 
     def settings(self, logits: torch.Tensor, truth: np.ndarray) -> Mapping[str, Any]:
         """The temperature, and what the component must know."""
-        mine = {"label_set": self.labels.name, "rate": rate_of(self.fold.train) / self.stride, "sizes": self.sizes().to_mapping()}
+        mine = {"label_set": self.labels.name, "rate": rate_of(self.fold.train) / self.stride, "sizes": self.sizes.to_mapping()}
         pictures = {} if self.stills is None else {"pictures": self.stills.labels.labels}
         return {**super().settings(logits, truth), **mine, **pictures}
 

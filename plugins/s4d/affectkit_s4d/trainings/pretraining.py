@@ -125,9 +125,10 @@ class Pretraining(ClipTraining):
         if turn is not None:
             return {}
         seeds = [zlib.crc32(item.id.encode()) for item in items]
-        tokens, share = self.sizes().tokens, self.options.hidden
+        tokens, share = self.sizes.tokens, self.options.hidden
         return {"hidden": torch.cat([masks(1, tokens, share, torch.Generator().manual_seed(seed)) for seed in seeds])}
 
+    @property
     def sizes(self) -> Sizes:
         """What the encoder is built of."""
         from affectkit_s4d.model import Sizes
@@ -138,7 +139,7 @@ class Pretraining(ClipTraining):
         from affectkit_s4d.pretraining import MaskedAutoencoder
 
         mine = self.options
-        return MaskedAutoencoder(self.sizes(), width=mine.decoder_width, depth=mine.decoder_depth, heads=mine.decoder_heads)
+        return MaskedAutoencoder(self.sizes, width=mine.decoder_width, depth=mine.decoder_depth, heads=mine.decoder_heads)
 
     def parameters(self, network: torch.nn.Module, decay: float) -> list[dict[str, Any]]:
         """As published, with betas of 0.9 and 0.95."""
@@ -155,7 +156,7 @@ class Pretraining(ClipTraining):
         pixels = batch[PICTURE] if picture else batch[FRAMES].flatten(0, -5)
         hidden = batch.get("hidden")
         if hidden is None:  # in training; the random numbers of a step are those of torch
-            tokens = self.sizes().places if picture else self.sizes().tokens
+            tokens = self.sizes.places if picture else self.sizes.tokens
             share = self.options.still_hidden if picture else self.options.hidden
             hidden = masks(len(pixels), tokens, share, torch.default_generator).to(pixels.device)
         x = standardised(pixels)
@@ -188,7 +189,7 @@ class Pretraining(ClipTraining):
         """With the sizes in the header."""
         import json
 
-        settings = {"sizes": self.sizes().to_mapping()}
+        settings = {"sizes": self.sizes.to_mapping()}
         super().write(path, tensors, {**header, "settings": json.dumps(settings)})
 
     def about(self) -> About:
