@@ -233,6 +233,12 @@ class ClipTraining(Training):
             train = replace(train, kinds=kinds, paces=paces)
         return {"train": train, "validation": self.part(kept, about + ", kept for validation")}
 
+    def notes(self) -> tuple[str, ...]:
+        """How the list was read, and how it differs from that of its authors."""
+        from affectkit.datasets.checks import counts
+
+        return (*self.fold.notes, *(flaw.text for flaw in counts(self.fold, ("train",))))
+
     def loss(self, network: torch.nn.Module, batch: Mapping[str, torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
         """Cross-entropy with the label or, in a training that mixes or smooths, with the distribution of labels; the weights of classes are of clips alone."""
         from torch.nn import functional

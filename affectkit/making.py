@@ -88,6 +88,8 @@ def make(
         if written is None:
             raise PluginError(f"{training.id} replaces make_at_once and made nothing; return what was written")
         return Made(written.files, written.record, written.lines)
+    for note in training.notes():
+        report(f"note: {note}")
     work = out / f"{name}.training"
     if restart and work.exists():
         shutil.rmtree(work)
@@ -181,6 +183,7 @@ def _write(
         "commercial": about.commercial,
         "limits": about.limits,
         **about.more,
+        "notes": list(training.notes()),
         "command": command,
         "limited_to": limit,
         "rows": {name: {"rows": len(part), "groups": len(np.unique(part.groups)), "about": part.about} for name, part in parts.items()},

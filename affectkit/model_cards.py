@@ -28,6 +28,7 @@ def card(record: Mapping[str, Any]) -> str:
         f"- Labels ({record['label_set']}): {', '.join(record['labels'])}",
         f"- Made by: `{record['command']}`",
         *([f"- Kept: epoch {record['epoch']} of {record['epochs_made']}, {_chosen(record)}"] if record["epochs_made"] else []),
+        *(f"- Note: {note}" for note in record.get("notes", ())),
         "",
         "| part | rows | groups | what |",
         "|---|---|---|---|",

@@ -7,7 +7,7 @@ card. A training owns its data, its network and, where the usual ones do not do,
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -292,6 +292,10 @@ class Training(Component):
             {"params": [value for value in learned if value.ndim > 1], "weight_decay": decay},
             {"params": [value for value in learned if value.ndim <= 1], "weight_decay": 0.0},
         ]
+
+    def notes(self) -> Sequence[str]:
+        """What a person should know of the data before much time goes into it, as sentences without a full stop; asked after :meth:`parts`, told, and on the card."""
+        return ()
 
     def settings(self, logits: torch.Tensor, truth: np.ndarray) -> Mapping[str, Any]:
         """What travels in the header of the weights beside the labels, fitted on the calibration part: the temperature.

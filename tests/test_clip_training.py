@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -321,6 +322,24 @@ def test_validation_is_taken_from_the_training_list_by_groups_and_classes(regist
     other = training_of(registry, plan_of(made, options={"split": 1})).parts(made)
     assert set(other["validation"].groups) != groups["validation"]
     assert parts["validation"].about == "csv fold 1, training list, kept for validation"
+
+
+def test_what_to_know_of_a_list_is_told_and_on_the_card(registry: plugins.Registry, made: Path, tmp_path: Path) -> None:
+    plan = plan_of(made)
+    training = training_of(registry, plan)
+    training.parts(made)
+    assert training.notes() == ()
+    training.fold = replace(training.fold, dataset="mafw", name="1", notes=("2 clips have no single label",))
+    first, second = training.notes()
+    assert first == "2 clips have no single label"
+    assert re.fullmatch(r"mafw, fold 1: the train list has \d+ items, and that of its authors has 7333", second)
+    cls = type(training)
+    told: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cls, "notes", lambda self: ("few clips",))
+        done = make(plan, registry, tmp_path, limit=8, report=told.append)
+    assert "note: few clips" in told
+    assert "- Note: few clips" in done.files[2].read_text(encoding="utf-8")
 
 
 def test_every_class_that_can_be_is_on_both_sides() -> None:

@@ -159,15 +159,15 @@ class VersionFusion(FittedFusion):
             raise CheckpointError(
                 f"{path} holds version {said} of the fusion, expected {wanted or ' or '.join(get_args(Version))}; give another file, or leave out version"
             )
-        version = json.loads(said or wanted or '"v1"')
+        version: str = json.loads(said or wanted or '"v1"')
         tensors, header, sharpening = read_header(path, tuple(_version(version, 1, self.labels).state_dict()), self.labels)
         count = max((len(value) for name, value in tensors.items() if name in ("weights", "keys") and value.ndim), default=0)
         sources = check_named(path, "its weights", count, header["sources"])
         model = _version(version, max(count, 1), self.labels)
-        wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         found = {name: tuple(value.shape) for name, value in tensors.items()}
-        if found != wanted:
-            raise CheckpointError(f"{path}: expected {wanted} for {count} sources of {len(self.labels)} labels, found {found}")
+        if found != shapes:
+            raise CheckpointError(f"{path}: expected {shapes} for {count} sources of {len(self.labels)} labels, found {found}")
         model.load_state_dict(tensors)
         return Fitted(model, sources, self.labels.labels, header["record"], sharpening)
 

@@ -212,7 +212,7 @@ def _write(path: Path, made: Fit, rows: Rows, record: Mapping[str, Any], sharpen
     if made.name in ("dirichlet", "convex"):
         save_weights(path, READERS[made.name], torch.from_numpy(made.weights), rows.sources, BASIC8, record, sharpening)
     elif made.name in VERSIONS:
-        save_version(path, made.name, made.model, rows.sources, BASIC8, record, sharpening)
+        save_version(path, made.name, made.model, rows.sources, BASIC8, record, sharpening)  # type: ignore[arg-type]
     elif made.name == "mhpf_gated":
         save_gated(path, made.model, rows.sources, rows.quality_names, BASIC8, record, sharpening)  # type: ignore[arg-type]
     else:

@@ -39,7 +39,7 @@ def check(folds: Sequence[Fold], *, train: bool = True) -> tuple[Flaw, ...]:
         folds: as :func:`affectkit.datasets.read` gave them, which has refused lists that share items within a fold.
         train: whether the items to learn from are looked at too.
     """
-    found = [problem for fold in folds for problem in _counts(fold, ("train", "test") if train else ("test",))]
+    found = [problem for fold in folds for problem in counts(fold, ("train", "test") if train else ("test",))]
     for one, other in combinations(folds, 2):
         both = sorted({item.id for item in one.test} & {item.id for item in other.test})
         if both:
@@ -79,14 +79,19 @@ def _reason(path: Path) -> str:
     return ""
 
 
-def _counts(fold: Fold, modes: Sequence[str]) -> list[Flaw]:
-    """Lists that differ from those of the authors in how many items of each class they have."""
-    dataset = DATASETS[fold.dataset]
+def counts(fold: Fold, modes: Sequence[str]) -> list[Flaw]:
+    """Lists that differ from those of the authors in how many items of each class they have.
+
+    Args:
+        fold: of any data set; of one that is not known nothing is said.
+        modes: ``"train"`` and ``"test"``, or one of them.
+    """
+    dataset = DATASETS.get(fold.dataset)
     found = []
-    for mode in modes:
+    for mode in () if dataset is None else modes:
         items, known = (fold.train, dataset.train) if mode == "train" else (fold.test, dataset.test)
-        counts, expected = class_counts(items, len(fold.labels)), known.get(fold.name)
-        if expected is None or counts == expected:
+        here, expected = class_counts(items, len(fold.labels)), known.get(fold.name)
+        if expected is None or here == expected:
             continue
         where = f"{fold.dataset}, fold {fold.name}: the {mode} list has {len(items)} items"
         if len(items) != sum(expected):
@@ -94,7 +99,7 @@ def _counts(fold: Fold, modes: Sequence[str]) -> list[Flaw]:
             continue
         differ = (
             f"{count} of {name} and not {wanted}"
-            for name, count, wanted in zip(fold.labels.labels, counts, expected, strict=True)
+            for name, count, wanted in zip(fold.labels.labels, here, expected, strict=True)
             if count != wanted
         )
         found.append(Flaw("counts", f"{where} as that of its authors, and {', '.join(differ)}; are its labels in another order?"))
