@@ -150,7 +150,7 @@ def _dataclass(cls: type, mapping: Any, where: Where, locate: Locate, problems: 
 
 def _placed(error: AffectKitError, where: Where, locate: Locate) -> AffectKitError:
     """The same sentence with its place in the recipe in front, where it has one."""
-    place = f"{locate(where)}{show(where)}"
+    place = f"{locate(where)}{show(where)}".removesuffix(": ")
     return ConfigError(f"{place}: {error}") if place else error
 
 

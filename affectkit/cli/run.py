@@ -240,7 +240,7 @@ def _show(result: RunResult, session: Session) -> None:
         Column("media", overflow="fold"),
         "win-\ndows",
         *shares,
-        *last,
+        *(Column(name, overflow="fold") for name in last),
         box=SIMPLE_HEAD,
         header_style="bold",
         pad_edge=False,
