@@ -140,10 +140,8 @@ def _parts(training: Training, plan: Plan, limit: int | None) -> dict[str, Part]
     fitting.check_disjoint(given, training.id)
     if training.learns and training.labels.kind == "categorical":
         fitting.check_classes(given["train"].truth[given["train"].own()], training.labels, training.id)
-    if limit is not None:
-        random = np.random.default_rng(plan.seed)
-        given = {name: part.take(np.sort(random.permutation(len(part))[:limit])) for name, part in given.items()}
-    return {name: given[name] for name in PARTS if name in given}
+    training.limit = limit
+    return {name: training.limited(given[name], plan.seed) for name in PARTS if name in given}
 
 
 def _write(

@@ -207,12 +207,20 @@ class Training(Component):
         labels: the label set of the network's output; may be known only after :meth:`parts`.
         learns: whether the network has parameters to learn. Where it has none, only what :meth:`settings` fits is fitted, and there is no training part.
         calibrates: whether :meth:`settings` fits something. Where not, all of validation is measured and there is no calibration part.
+        limit: rows of a part at most, in a quick try; ``None`` for all.
     """
 
     labels: LabelSet
     learns: ClassVar[bool] = True
     calibrates: ClassVar[bool] = True
     requires: ClassVar[tuple[str, ...]] = ()
+    limit: int | None = None
+
+    def limited(self, part: Part, seed: int = 0) -> Part:
+        """The part, or as many of its rows, at random, as a quick try has; ask it where :meth:`figures` reads more than the part that it is given."""
+        if self.limit is None:
+            return part
+        return part.take(np.sort(np.random.default_rng(seed).permutation(len(part))[: self.limit]))
 
     def make_at_once(
         self, data: Path | None, out: Path, name: str, *, seed: int, command: str, report: Callable[[str], None]

@@ -87,8 +87,10 @@ def counts(fold: Fold, modes: Sequence[str]) -> list[Flaw]:
         modes: ``"train"`` and ``"test"``, or one of them.
     """
     dataset = DATASETS.get(fold.dataset)
+    if dataset is None:
+        return []
     found = []
-    for mode in () if dataset is None else modes:
+    for mode in modes:
         items, known = (fold.train, dataset.train) if mode == "train" else (fold.test, dataset.test)
         here, expected = class_counts(items, len(fold.labels)), known.get(fold.name)
         if expected is None or here == expected:

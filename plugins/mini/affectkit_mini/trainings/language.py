@@ -86,11 +86,13 @@ class SceneTraining(Training):
         """Macro-F1 of each kind of description over the whole of dev, with intervals over clips."""
         from affectkit.training_rows import logits_of
 
-        values = self.probabilities(logits_of(self, network, self._dev, 256), settings).numpy()
+        dev = self.limited(self._dev)
+        values = self.probabilities(logits_of(self, network, dev, 256), settings).numpy()
         found: dict[str, float] = {}
-        for view, rows in self._dev.views.items():
-            found |= with_ends(f"macro_f1, all of dev, {view}", scores(tally(self.labels, self._dev, values, rows))["macro_f1"])
-        mean = float(np.mean([found[f"macro_f1, all of dev, {view}"] for view in self._dev.views]))
+        views = {view: rows for view, rows in dev.views.items() if rows.any()}
+        for view, rows in views.items():
+            found |= with_ends(f"macro_f1, all of dev, {view}", scores(tally(self.labels, dev, values, rows))["macro_f1"])
+        mean = float(np.mean([found[f"macro_f1, all of dev, {view}"] for view in views]))
         return {"macro_f1, all of dev, mean of the six kinds": mean, **found}
 
     def about(self) -> About:

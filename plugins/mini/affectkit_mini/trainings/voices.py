@@ -186,13 +186,16 @@ class VoiceTraining(Training):
         """UAR over all voices of a corpus, each by members that did not hear it, with intervals over voices, and that of four classes renormalised."""
         from affectkit.training_rows import logits_of
 
-        values = self.probabilities(logits_of(self, network, self._unheard, 1000), settings).numpy()
+        unheard = self.limited(self._unheard)
+        values = self.probabilities(logits_of(self, network, unheard, 1000), settings).numpy()
         found = {"temperature that the calibration part asks for": self._fitted}
-        for name, rows in self._unheard.views.items():
-            count = len(np.unique(self._unheard.groups[rows]))
-            some = rows & np.isin(self._unheard.truth, FOUR)
+        for name, rows in unheard.views.items():
+            count = len(np.unique(unheard.groups[rows]))
+            some = rows & np.isin(unheard.truth, FOUR)
             for what, answers, chosen in ((f"{count} voices", values, rows), ("four classes", only(values, FOUR), some)):
-                uar = scores(fitting.tally(self.labels, self._unheard, answers, chosen))["uar"]
+                if not chosen.any():
+                    continue
+                uar = scores(fitting.tally(self.labels, unheard, answers, chosen))["uar"]
                 found |= {f"{name} uar, {what}": uar.value}
                 found |= {
                     f"{name} uar, {what}, {end}": value for end, value in (("lower", uar.low), ("upper", uar.high)) if value is not None
