@@ -6,7 +6,8 @@ status 2. A :class:`MediaError` belongs to one file: a run records it and goes o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -61,6 +62,21 @@ class Problems(AffectKitError):
     def __init__(self, problems: Sequence[AffectKitError], remarks: Sequence[str] = ()) -> None:
         self.problems, self.remarks = tuple(problems), tuple(remarks)
         super().__init__("\n".join([*(f"{i}. {problem}" for i, problem in enumerate(self.problems, 1)), *self.remarks]))
+
+
+@contextmanager
+def asked_by(owner: str) -> Iterator[None]:
+    """What is wrong with weights is said with who asked for them in front: a component's id, or that and a file.
+
+    >>> with asked_by("mini/audio"):
+    ...     raise CheckpointError("a.safetensors is damaged")
+    Traceback (most recent call last):
+    affectkit.errors.CheckpointError: mini/audio: a.safetensors is damaged
+    """
+    try:
+        yield
+    except CheckpointError as problem:
+        raise CheckpointError(f"{owner}: {problem}") from None
 
 
 def raise_all(problems: Sequence[AffectKitError], remarks: Sequence[str] = ()) -> None:

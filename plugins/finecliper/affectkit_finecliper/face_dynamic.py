@@ -11,9 +11,10 @@ import numpy as np
 
 from affectkit.api import BASIC7, Checkpoint, CheckpointError, Clip, ConfigError, LabelSet, Modality, Needs, Output
 from affectkit.clip_sampling import spread
+from affectkit.errors import asked_by
 from affectkit_finecliper.shape import Shape, check_streams
 from affectkit_finecliper.texts import asked, described
-from affectkit_finecliper.tuned import MADE, Tuned, asked_by, read_tuned, settings
+from affectkit_finecliper.tuned import MADE, Tuned, read_tuned, settings
 from affectkit_finecliper.views import DRAWN, FACES, FRAMES, drawn
 
 if TYPE_CHECKING:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from affectkit.api import CheckpointError, ConfigError, LabelError, LabelSet
-from affectkit.errors import Problems
+from affectkit.errors import Problems, asked_by
 from affectkit.labels import KNOWN, canonical
 from affectkit.options import build
 from affectkit_finecliper.shape import Shape
@@ -90,12 +89,3 @@ def read_tuned(path: Path, owner: str) -> Tuned:
         raise CheckpointError(
             f"{owner}: {path} is no file of '{MADE}' ({reason}); a whole CLIP, or weights of another model, are not what the option tuned takes"
         ) from None
-
-
-@contextmanager
-def asked_by(owner: str) -> Iterator[None]:
-    """What is wrong with a file is said with the id of who asked for it."""
-    try:
-        yield
-    except CheckpointError as problem:
-        raise CheckpointError(f"{owner}: {problem}") from None

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from affectkit import checkpoints
 from affectkit.api import CheckpointError
+from affectkit.errors import asked_by
 from affectkit_ifdd.model import IFDD
 from affectkit_ifdd.sizes import MEAN, STD
-from affectkit_ifdd.weights import asked_by
 
 BLOCKS = {**{place: place for place in range(8)}, 14: 8, 15: 9}  # of its sixteen blocks, and which they become; the rest is left out
 EMBEDDED = re.compile(r"conv_proj\.")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from affectkit.api import Checkpoint, CheckpointError, ConfigError, LabelError, LabelSet
-from affectkit.errors import did_you_mean
+from affectkit.errors import asked_by, did_you_mean
 from affectkit.labels import DFEW7, FERV39K7, FERV39K7_DFER_CLIP, KNOWN, MAFW11, MAFW11_DFER_CLIP, MAFW11_OFFICIAL
 from affectkit_ifdd.sizes import MEAN, STD, Shapes, Sizes, sizes_of
 
@@ -169,15 +168,6 @@ def _check(path: Path, settings: Mapping[str, Any], owner: str) -> None:
         raise CheckpointError(
             f"{owner}: the header of {path} says what cannot be: {', '.join(wrong)}; give a file as 'affectkit train' wrote it"
         )
-
-
-@contextmanager
-def asked_by(owner: str) -> Iterator[None]:
-    """What is wrong with a file is said with the id of who asked for it."""
-    try:
-        yield
-    except CheckpointError as problem:
-        raise CheckpointError(f"{owner}: {problem}") from None
 
 
 def _labels(path: Path, settings: Mapping[str, Any], classes: int, wished: str | None, owner: str) -> LabelSet:

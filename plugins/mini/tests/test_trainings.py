@@ -306,3 +306,19 @@ def test_data_that_are_not_there(tmp_path: Path) -> None:
     for cls in TRAININGS:
         with pytest.raises(UsageError, match="--data must name the folder that holds faces, audio, text and scene"):
             made(cls).parts(tmp_path)
+
+
+def test_made_sequences_share_no_still(shared_data: Path) -> None:
+    parts = SequenceTraining(SequenceOptions(sequences=48)).parts(shared_data)
+    assert {name: len(part) for name, part in parts.items()} == {"train": 48, "validation": 24, "calibration": 6}
+    stills = {name: {picture.tobytes() for picture in part.batch.pictures} for name, part in parts.items()}  # type: ignore[attr-defined]
+    assert not stills["train"] & (stills["validation"] | stills["calibration"])
+    assert not stills["validation"] & stills["calibration"]
+
+
+def test_a_quick_try_limits_what_is_measured_beside_the_validation_part() -> None:
+    training, part = SceneTraining(), Part(np.arange(10), np.arange(10).astype(str), lambda rows, turn: {})
+    assert training.limited(part) is part
+    training.limit = 3
+    assert len(set(training.limited(part).truth.tolist())) == 3
+    assert training.limited(part).truth.tolist() == training.limited(part).truth.tolist()

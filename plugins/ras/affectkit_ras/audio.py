@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from affectkit.api import BASIC8, Audio, Checkpoint, CheckpointError, Clip, Input, Needs, Output
-from affectkit_ras.headed import HEAD, Headed, read_head, resolved, told
+from affectkit.errors import asked_by
+from affectkit_ras.headed import HEAD, Headed, read_head, resolved
 from affectkit_ras.speech import KIND, RATE
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class AudioEmotion(Headed):
         tuned = {name.removeprefix("encoder."): value for name, value in tensors.items() if name.startswith("encoder.")}
         self.check_backbone(settings, self.frames.fingerprint, path)
         head = UncertaintyHead(self.frames.size, len(BASIC8))
-        with told(self.id):
+        with asked_by(self.id):
             checkpoints.load_strict(head, {name: value for name, value in tensors.items() if not name.startswith("encoder.")}, path)
         self.frames.tune(tuned, path)
         self._temperature = float(settings.get("temperature", TEMPERATURE))

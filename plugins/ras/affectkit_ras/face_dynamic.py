@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from affectkit.api import BASIC8, Checkpoint, CheckpointError, Clip, ConfigError, Input, Needs, Output
-from affectkit_ras.headed import HEAD, Headed, read_head, resolved, told
+from affectkit.errors import asked_by
+from affectkit_ras.headed import HEAD, Headed, read_head, resolved
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,9 +87,9 @@ class FaceDynamic(Headed):
         self.load_backbone(device)
         path = resolved(self, HEAD)
         tensors, settings = read_head(path, self.id)
-        with told(f"{self.id}: {path}"):
+        with asked_by(f"{self.id}: {path}"):
             head = network_of(tensors, settings)
-        with told(self.id):
+        with asked_by(self.id):
             checkpoints.load_strict(head, tensors, path)
         wanted, found = head.image_proj[0].in_features, self.frames.size
         if wanted != found:

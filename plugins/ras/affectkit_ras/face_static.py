@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from affectkit.api import Checkpoint, CheckpointError, Clip, Input, Modality, Needs, Output
+from affectkit.errors import asked_by
 from affectkit.labels import AFFECTNET7
-from affectkit_ras.headed import told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,7 @@ class FaceStatic(Modality):
         from affectkit_ras.resnet import EmoAffectNet, own_names, width_of
 
         path = self.weights()
-        with told(self.id):
+        with asked_by(self.id):
             tensors = own_names(checkpoints.load_tensors(path))
             net = EmoAffectNet(width_of(tensors))
             checkpoints.load_strict(net, tensors, path)

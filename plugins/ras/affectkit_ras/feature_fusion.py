@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from affectkit.api import BASIC8, CheckpointError, ConfigError, Fusion, Output, PluginError, Sources
-from affectkit_ras.headed import read_head, told
+from affectkit.errors import asked_by
+from affectkit_ras.headed import read_head
 
 if TYPE_CHECKING:
     import torch
@@ -80,9 +81,9 @@ class FeatureFusion(Fusion):
         self.check_given()
         path = self.weights()
         tensors, settings = read_head(path, self.id)
-        with told(f"{self.id}: {path}"):
+        with asked_by(f"{self.id}: {path}"):
             _, network = network_of(tensors, settings)
-        with told(self.id):
+        with asked_by(self.id):
             checkpoints.load_strict(network, tensors, path)
         known = settings.get("inputs", PUBLISHED)
         if strange := [name for name in network.names if ":" not in known.get(name, "")]:

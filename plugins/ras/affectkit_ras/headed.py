@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from affectkit.api import BASIC8, Checkpoint, CheckpointError, Modality
+from affectkit.errors import asked_by
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,15 +92,6 @@ def resolved(component: Modality, tag: str) -> Path:
     return checkpoints.resolve(component.used_checkpoints()[tag], owner=component.id, tag=tag, option=tag)
 
 
-@contextmanager
-def told(owner: str) -> Iterator[None]:
-    """Says first of what is wrong with weights whose they are."""
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(f"{owner}: {error}") from None
-
-
 def read_settings(path: Path, owner: str) -> Mapping[str, Any]:
     """The settings in the header of a head; none where a file has no header, as those of the authors.
 
@@ -113,7 +104,7 @@ def read_settings(path: Path, owner: str) -> Mapping[str, Any]:
     """
     from affectkit import checkpoints
 
-    with told(owner):
+    with asked_by(owner):
         settings = checkpoints.settings(path)
     for name, (wanted, fits) in EXPECTED.items():
         if name in settings and not fits(settings[name]):
@@ -136,7 +127,7 @@ def read_head(path: Path, owner: str) -> tuple[dict[str, torch.Tensor], Mapping[
     """
     from affectkit import checkpoints
 
-    with told(owner):
+    with asked_by(owner):
         tensors = {name: tensor.float() for name, tensor in checkpoints.load_tensors(path).items()}
     settings = read_settings(path, owner)
     labels = list(settings.get("labels", BASIC8.labels))

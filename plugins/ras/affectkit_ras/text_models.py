@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from affectkit.api import BASIC7, BASIC8, Checkpoint, CheckpointError, Clip, ConfigError, LabelSet, Modality, Output
+from affectkit.errors import asked_by
 from affectkit.labels import canonical
-from affectkit_ras.headed import HEAD, read_settings, resolved, told
+from affectkit_ras.headed import HEAD, read_settings, resolved
 from affectkit_ras.transcripts import count_words
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ class TextModality(Modality):
                 )
             labels, self._columns, self._temperature = head.labels, list(range(len(head.labels))), head.temperature
             network = Head(head.width, head.hidden, len(labels))
-            with told(self.id):
+            with asked_by(self.id):
                 tensors = checkpoints.load_tensors(path)
                 checkpoints.load_strict(network, {n.removeprefix("head."): t for n, t in tensors.items() if n.startswith("head.")}, path)
             self._head = network.float().to(device).eval().requires_grad_(False)

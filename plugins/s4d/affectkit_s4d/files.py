@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from affectkit import checkpoints
 from affectkit.api import CheckpointError, LabelError, LabelSet, UsageError
+from affectkit.errors import asked_by
 from affectkit.labels import KNOWN
 from affectkit_s4d.views import RATE
 
@@ -93,7 +93,7 @@ def read(path: Path, owner: str) -> Stored:
     Raises:
         CheckpointError: where it is absent, damaged, or of another network.
     """
-    with _asked_by(owner):
+    with asked_by(owner):
         tensors, beside = checkpoints.load_saved(path, [argparse.Namespace])  # the authors' trainers keep their arguments in one
     given = beside.get("args", {})
     arguments = vars(given) if isinstance(given, argparse.Namespace) else given if isinstance(given, dict) else {}
@@ -121,7 +121,7 @@ def header(path: Path, owner: str) -> dict[str, Any]:
     Raises:
         CheckpointError: where it cannot be read, or says what cannot be.
     """
-    with _asked_by(owner):
+    with asked_by(owner):
         found = checkpoints.settings(path)
     right = {
         "labels": "labels" not in found or _are_labels(found["labels"]),
@@ -167,7 +167,7 @@ def fine_tuned(stored: Stored, owner: str, *, released_behaviour: bool = False) 
     except (CheckpointError, UsageError) as problem:
         raise CheckpointError(f"{owner}: {stored.path} does not fit: {problem}") from None
     network = S4D(sizes, released_behaviour=released_behaviour, capacity=capacity if isinstance(capacity, int | float) else 1.0)
-    with _asked_by(owner):
+    with asked_by(owner):
         checkpoints.load_strict(network, {name: value.float() for name, value in stored.tensors.items()}, stored.path)
     return network.eval().requires_grad_(False)
 
@@ -203,17 +203,8 @@ def begin(network: S4D, stored: Stored, owner: str) -> None:
     fresh = [name for name in mine if name.startswith("head.")]
     if pretrained:
         fresh += [name for name in mine if name.startswith("fc_norm.") or ".moe_layer." in name]
-    with _asked_by(owner):
+    with asked_by(owner):
         checkpoints.load_strict(network, {**{name: mine[name] for name in fresh}, **given}, stored.path)
-
-
-@contextmanager
-def _asked_by(owner: str) -> Iterator[None]:
-    """What is wrong with a file is said with the id of who asked for it."""
-    try:
-        yield
-    except CheckpointError as problem:
-        raise CheckpointError(f"{owner}: {problem}") from None
 
 
 def _are_labels(value: Any) -> bool:

@@ -21,6 +21,7 @@ SOURCES = ("mini/face_static", "mini/face_dynamic", "mini/audio", "mini/text", "
 PRESENT = {"face": 0.85, "audio": 0.7, "text": 0.5, "scene": 0.3}  # how often a kind of evidence is there
 STILL = 0.1  # how often the face is a still, of which face_dynamic says nothing
 TOGETHER = 64  # rows that are read at a time
+APART = "Each pairing is a group of its own; the rows that pairings are made of are on one side, and nobody who is in one is on both."
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class PairingTraining(MHPFTraining):
             limits="Within a label the sources of a pairing are independent, which those of a real clip are not: real gains are smaller than these. The "
             "weights reflect how good each source is on its own validation part, and say nothing about how they agree in the wild.",
             commercial=False,
+            more={"apart": APART},
         )
 
     def _faces(self, data: Path) -> Said:
