@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from affectkit.api import BASIC7, About, Part, Training, Turn
+from affectkit.api import BASIC7, About, Part, Training, Turn, UsageError
 from affectkit_mini.trainings.corpora import FER2013, read_fer2013
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class FaceTraining(Training):
     name = "face_static_training"
     labels = BASIC7
     Options = FaceOptions
-    _seen: np.ndarray
+    _seen: np.ndarray | None = None
 
     def parts(self, data: Path) -> Mapping[str, Part]:
         """FER2013's ``train`` without the pictures that are in ``public_test`` as well, and ``public_test``; people are not named, so a picture is its own group."""
@@ -63,7 +63,10 @@ class FaceTraining(Training):
 
         network = FaceNet().to(memory_format=torch.channels_last)
         if self.options.start != RANDOM:
-            begin(network, NETWORK.path(None if self.options.start == DLIB else Path(self.options.start)))
+            path = NETWORK.path(None if self.options.start == DLIB else Path(self.options.start))
+            if self._seen is None:
+                raise UsageError(f"{self.id} begins with pictures of its data; it has read none yet")
+            begin(network, path)
             settle(network, standardise(torch.from_numpy(self._seen).float().div(255)[:, None]))
         return network
 
