@@ -297,8 +297,24 @@ class TestComponents:
             CheckpointError, match=r'holds version "v3" of the fusion, expected "v4"; give another file, or leave out version'
         ):
             VersionFusion(VersionFusion.Options(checkpoint=str(path), version="v4")).load(CPU, torch.float32)
+        save_tensors(path, {"weights": torch.tensor(0.5)}, header)
+        with pytest.raises(CheckpointError, match="its weights has 0 sources, and its header names"):
+            VersionFusion(VersionFusion.Options(checkpoint=str(path))).load(CPU, torch.float32)
         with pytest.raises(ConfigError, match="the network fuses 3 sources of 8 classes, found 2 sources"):
             save_fitted(path, "core/convex", ClassWeights(3, 8), NAMES[:2], BASIC8, {})
+
+    @pytest.mark.parametrize("record", ["[", "[]", '"text"'])
+    def test_a_record_that_is_none_is_refused(self, tmp_path: Path, record: str) -> None:
+        path = tmp_path / "x.safetensors"
+        header = {"sources": json.dumps(NAMES), "labels": json.dumps(BASIC8.labels), "record": record}
+        save_tensors(path, {"weights": torch.full((3, 8), 1 / 3)}, header)
+        with pytest.raises(CheckpointError, match=r"x\.safetensors: the record in its header is no JSON object, found .*; fit it anew"):
+            ConvexFusion(ConvexFusion.Options(checkpoint=str(path))).used_checkpoints()
+
+    def test_a_file_of_torch_is_not_called_damaged(self, tmp_path: Path) -> None:
+        torch.save({"weights": torch.zeros(3, 8)}, tmp_path / "x.pt")
+        with pytest.raises(CheckpointError, match=r"x\.pt is a file of torch, expected safetensors with a header"):
+            ConvexFusion(ConvexFusion.Options(checkpoint=str(tmp_path / "x.pt"))).used_checkpoints()
 
     def test_quality_reaches_the_gate_by_its_name(self, tmp_path: Path) -> None:
         torch.manual_seed(0)
