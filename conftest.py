@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,8 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the processors: each computes with one thread
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in its background without, and tests send it to programs
 
 
 @pytest.fixture(scope="session")

@@ -324,7 +324,7 @@ def test_a_run_on_a_real_clip(tiny: Path, shared_data: Path, tmp_path: Path):
 
 def test_texts_of_the_command_line_are_asked_for(tiny: Path, shared_data: Path, tmp_path: Path):
     video = shared_data / "video" / "single_face.mp4"
-    words = ["--recipe", str(tiny), "--offline", "--fusion", "none", "--labels", "bored, much relieved"]
+    words = ["--recipe", str(tiny), "--offline", "--labels", "bored, much relieved"]
     found = call("run", str(video), *words, "--out", str(tmp_path / "run"))
     assert found.exit_code == 0, found.output
     assert "finecliper/face_dynamic compares the face with texts: a similarity, not validated recognition." in found.output

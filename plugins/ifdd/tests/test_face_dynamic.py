@@ -18,7 +18,6 @@ from affectkit_ifdd.model import IFDD
 from affectkit_ifdd.sizes import Sizes
 from click.testing import CliRunner
 
-import affectkit
 from affectkit.api import CheckpointError, Clip, ConfigError, Needs, Output
 from affectkit.batching import collate
 from affectkit.checkpoints import load_tensors, random_network, save_tensors
@@ -323,25 +322,6 @@ def test_one_picture_is_no_clip(ours: Path) -> None:
     rows = component.preprocess(drawn(2))
     assert rows is not None
     assert rows["views"].shape == (1, 16, 64, 64, 3)
-
-
-def test_two_real_clips_in_one_run(shared_data: Path, tmp_path: Path) -> None:
-    """With random weights, through the command line; the second run, of one of them alone, says the same of it."""
-    videos = [str(shared_data / "video" / name) for name in ("debate_5s.mp4", "single_face.mp4")]
-    runner = CliRunner()
-    tiny = runner.invoke(cli, ["weights", "tiny", "--recipe", "ifdd/ifdd", "--out", str(tmp_path / "tiny")])
-    assert tiny.exit_code == 0, tiny.output
-    for out, given in (("both", videos), ("one", videos[1:])):
-        result = runner.invoke(
-            cli, ["run", *given, "--recipe", str(tmp_path / "tiny/tiny.yaml"), "--out", str(tmp_path / out), "--offline"]
-        )
-        assert result.exit_code == 0, result.output
-    both, one = (affectkit.read_run(tmp_path / out, DFEW7.name) for out in ("both", "one"))
-    assert set(both["media"]) == {"debate_5s", "single_face"}
-    shares = [f"p_{label}" for label in DFEW7.labels]
-    rows = both[both["media"] == "single_face"]
-    assert rows["valid"].any()
-    np.testing.assert_allclose(rows[shares].to_numpy(float), one[shares].to_numpy(float), atol=1e-5)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
