@@ -13,7 +13,8 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the processors: each computes with one thread
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in its background without, and tests send it to programs
+# A shell starts what runs in its background with Ctrl-C ignored, and tests send it to programs.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
