@@ -203,25 +203,6 @@ def metadata(path: Path) -> dict[str, str]:
         raise _damaged(path, error) from None
 
 
-def settings(path: Path) -> dict[str, Any]:
-    """What a training says in the header of the file that it wrote: labels, sizes, temperature; nothing of a file without a header.
-
-    Raises:
-        CheckpointError: where the file is absent or damaged, or its header says something else.
-    """
-    if path.suffix != ".safetensors":
-        return {}
-    try:
-        found = json.loads(metadata(path).get("settings", "{}"))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise CheckpointError(
-            f"{path}: the settings in its header are no JSON object; give a file that 'affectkit train' wrote, as it wrote it"
-        )
-    return found
-
-
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Writes a safetensors file in one step: it is there in full, or as it was before.
 

@@ -67,6 +67,16 @@ def check_name(name: object, what: str) -> str:
     return name
 
 
+def is_id(text: str) -> bool:
+    """Whether a text has the form ``plugin/name``.
+
+    >>> is_id("mini/audio"), is_id("audio"), is_id("./audio")
+    (True, False, False)
+    """
+    parts = text.split("/")
+    return len(parts) == 2 and all(_NAME.fullmatch(part) for part in parts)
+
+
 def components(hook: str, returned: object) -> list[type[Component]]:
     """The component classes that an implementation of ``hook`` returned, each checked.
 

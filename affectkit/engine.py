@@ -178,7 +178,7 @@ class Engine:
                 elif isinstance(event, Job):
                     open_jobs.append(event)
                 else:
-                    self._run_fullest()  # nothing comes: the readers need room, or have not got far enough, and the processor is free
+                    self._run_fullest()  # nothing comes: the readers need room, or this device has nothing to do until they have read more
                 event = None  # what is finished must not be held until the next event
                 left -= self._finish_predicted(open_jobs)
                 while open_jobs and self._queue.empty() and (len(open_jobs) > WAITING_MEDIA or len(open_jobs) == left):

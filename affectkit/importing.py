@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,14 +14,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from affectkit.contract import is_id
 from affectkit.errors import AffectKitError, UsageError, raise_all
 from affectkit.labels import LabelSet
 from affectkit.media import Media
 from affectkit.prediction_files import Reading, Row, read_predictions
 from affectkit.store import Part, Run
 from affectkit.timeline import Timeline
-
-_SOURCE = re.compile(r"\w[\w.-]*(/\w[\w-]*)?")  # a word, or the id of a component
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,8 @@ def import_predictions(files: Sequence[str], out: Path, reading: Reading | None 
     """Writes a run folder of what files of others say.
 
     Args:
-        files: paths, or ``NAME=path`` to name the source; several may be of one source, for instance one per video. A name is one word, which
-            becomes ``given/NAME``, or the id of a component (``ras/audio``).
+        files: paths, or ``NAME=path`` to name the source; several may be of one source, for instance one per video. A name without a slash
+            becomes ``given/NAME``; one may be the id of a component (``ras/audio``).
         out: the run folder; new or empty. Nothing is written where something is wrong.
         reading: how they are read.
 
@@ -105,7 +103,8 @@ def _named(text: str) -> tuple[str, Path]:
     ('voice', 'ras/audio', '')
     """
     name, equals, rest = text.partition("=")
-    return (name, Path(rest)) if equals and _SOURCE.fullmatch(name) and not Path(text).exists() else ("", Path(text))
+    named = equals and ("/" not in name or is_id(name)) and not Path(text).exists()
+    return (name, Path(rest)) if named else ("", Path(text))
 
 
 def told(labels: LabelSet) -> dict[str, Any]:

@@ -181,6 +181,7 @@ def _write(
         "commercial": about.commercial,
         "limits": about.limits,
         **about.more,
+        "apart": about.apart,
         "notes": list(training.notes()),
         "command": command,
         "limited_to": limit,

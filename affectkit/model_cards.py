@@ -34,8 +34,8 @@ def card(record: Mapping[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     lines += [f"| {name} | {part['rows']:,} | {part['groups']:,} | {part['about']} |" for name, part in record["rows"].items()]
-    apart = any(part["groups"] < part["rows"] for part in record["rows"].values())
-    lines += ["", record.get("apart", GROUPS_APART if apart else EACH_ALONE), ""]
+    grouped = any(part["groups"] < part["rows"] for part in record["rows"].values())
+    lines += ["", record.get("apart") or (GROUPS_APART if grouped else EACH_ALONE), ""]
     views = {name: found for name, found in record["validation"].items() if name not in ("calibration", "further")}
     for name, found in views.items():
         lines += [

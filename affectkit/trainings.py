@@ -147,7 +147,8 @@ class About:
         licence: terms of the weights, an SPDX identifier first.
         limits: what it cannot do.
         commercial: whether the terms of data and weights allow commercial use; ``None`` where they do not say.
-        more: what else belongs into the record, by name; ``apart`` is what the card says of who is in which part, where the usual sentence is not true.
+        more: what else belongs into the record, by name.
+        apart: who is in which part, in a sentence, where neither of the usual ones is true (:func:`affectkit.model_cards.card`).
     """
 
     title: str
@@ -157,6 +158,7 @@ class About:
     limits: str
     commercial: bool | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
+    apart: str = ""
 
     def record(self, name: str, command: str) -> dict[str, Any]:
         """How the record of what was made begins, where it is no network: the name of its file, what this says, and how to make it again."""

@@ -23,6 +23,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -115,38 +116,23 @@ def read_texts(data: Path, corpus: str, part: str, folder: Path) -> Texts:
 
 
 def kept(folder: Path, corpus: str, part: str, name: str, texts: Sequence[str]) -> np.ndarray:
-    """:func:`sentence_means` of texts, from a file that an earlier call has kept."""
+    """:func:`sentence_means` of texts, from a file that an earlier call has kept; its name tells the texts apart."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{corpus}_{part}_{name}.npy"
-    if path.is_file() and len(found := np.load(path, allow_pickle=False)) == len(texts):
-        return np.asarray(found)
-    found = sentence_means(texts)
-    np.save(path, found)
-    return found
+    path = folder / f"{corpus}_{part}_{name}_{sha256(chr(0).join(texts).encode()).hexdigest()[:12]}.npy"
+    if not path.is_file():
+        print(f"reading {len(texts)} texts of {corpus} {part} {name}", flush=True)
+        np.save(path, sentence_means(texts))
+    return np.asarray(np.load(path, allow_pickle=False))
 
 
-def sentence_means(texts: Sequence[str], together: int = 32) -> np.ndarray:
+def sentence_means(texts: Sequence[str]) -> np.ndarray:
     """(N, 384) float32 means of the unit-length embeddings of each text's sentences; zeros for a text without words."""
-    import torch
-    from affectkit_mini import sentences
+    from affectkit_mini.trainings.sentence_features import Sentences
 
-    model, tokenizer = sentences.load_sentence_model(torch.device("cpu")), sentences.load_tokenizer()
     parts = [[one for one in END.split(text) if re.search("[A-Za-z]", one)] for text in texts]
-    every = sorted({one for mine in parts for one in mine})
-    ids = [tokenizer.encode(one).ids for one in every]
-    said = np.zeros((len(every), sentences.WIDTH), np.float32)
-    for rows in np.array_split(np.argsort([len(one) for one in ids], kind="stable"), len(ids) // together + 1):
-        longest = max((len(ids[row]) for row in rows), default=0)
-        batch = torch.zeros(len(rows), longest, dtype=torch.long)
-        mask = torch.zeros(len(rows), longest, dtype=torch.bool)
-        for place, row in enumerate(rows):
-            batch[place, : len(ids[row])] = torch.tensor(ids[row])
-            mask[place, : len(ids[row])] = True
-        if len(rows):
-            with torch.inference_mode():
-                said[rows] = model(batch, mask)[1].numpy()
-    number = {one: place for place, one in enumerate(every)}
-    return np.stack([said[[number[one] for one in mine]].mean(axis=0) if mine else np.zeros(sentences.WIDTH, np.float32) for mine in parts])
+    every = {one: place for place, one in enumerate(dict.fromkeys(one for mine in parts for one in mine))}
+    said = Sentences(list(every), means=True).batch(np.arange(len(every)))["embedding"].numpy()
+    return np.stack([said[[every[one] for one in mine]].mean(axis=0) if mine else np.zeros_like(said[0]) for mine in parts])
 
 
 def kernel_of(source: str, parts: Sequence[Texts], learned: np.ndarray) -> np.ndarray:

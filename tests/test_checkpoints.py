@@ -496,19 +496,6 @@ def test_what_lies_beside_the_tensors(tmp_path, tensors):
         assert beside == {}
 
 
-def test_settings_in_a_header(tmp_path, tensors):
-    path = tmp_path / "a.safetensors"
-    for header, wanted in (({}, {}), ({"settings": '{"size": 3}'}, {"size": 3})):
-        checkpoints.save_tensors(path, tensors, header)
-        assert checkpoints.settings(path) == wanted
-    for text in ("{", "[1]"):
-        checkpoints.save_tensors(path, tensors, {"settings": text})
-        with pytest.raises(CheckpointError, match=r"a\.safetensors: the settings in its header are no JSON object"):
-            checkpoints.settings(path)
-    torch.save(tensors, tmp_path / "a.pt")
-    assert checkpoints.settings(tmp_path / "a.pt") == {}
-
-
 def test_damaged_files(tmp_path, tensors):
     whole = tmp_path / "whole.pt"
     torch.save(tensors, whole)

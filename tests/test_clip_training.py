@@ -1,4 +1,4 @@
-"""Trainings on clips: which frames, how they are read and kept, what is random about them, kinds of rows, and what is learned from real faces."""
+"""Trainings on clips: their parts and batches, kinds of rows, how they go on, and what is learned from real faces."""
 
 from __future__ import annotations
 
@@ -20,16 +20,14 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from affectkit import clip_reading, datasets, plugins, training, training_rows
-from affectkit.api import ClipOptions, ClipTraining, ConfigError, LabelSet, MediaError, Pace, Part, PluginError, Training, Turn, UsageError
+from affectkit.api import ClipOptions, ClipTraining, ConfigError, LabelSet, Pace, Part, PluginError, Training, Turn, UsageError
 from affectkit.cli import cli
-from affectkit.clip_augmentation import Augmentation, Mixing, augment, plain
-from affectkit.clip_reading import Cache, ClipReader, frame_files
-from affectkit.clip_sampling import segments, spread, window
+from affectkit.clip_augmentation import Augmentation
+from affectkit.clip_reading import ClipReader
+from affectkit.clip_sampling import spread
 from affectkit.clip_training import FRAMES, PICTURE, held_out
 from affectkit.datasets.items import Fold, Item
-from affectkit.decoding import read_frames
 from affectkit.making import make
-from affectkit.media import open_media
 from affectkit.options import build
 from affectkit.testing import clips as tasks
 from affectkit.testing.media import make_video
@@ -93,152 +91,7 @@ def training_of(registry: plugins.Registry, plan: Plan) -> ClipTraining:
     return made
 
 
-# which frames
-
-
-@pytest.mark.parametrize("count", [1, 5, 12, 16, 17, 64, 200])
-def test_samplers_give_rising_frames_of_the_clip(count: int) -> None:
-    tick = count / 16
-    expected = [min(int(tick / 2 + tick * k), count - 1) for k in range(16)]  # as DFER-CLIP takes frames in its test
-    assert spread(count, 16).tolist() == expected
-    random = np.random.default_rng(0)
-    drawn = np.array([segments(count, 16, random) for _ in range(200)])
-    assert (np.diff(drawn) >= 0).all()
-    assert set(drawn.ravel()) == set(range(count))
-    for stride in (1, 4):
-        for short in ("stretch", "hold"):
-            for place in (0.0, 0.3, 0.999, 1.0):
-                found = window(count, 16, stride, place, short)
-                assert len(found) == 16
-                assert (np.diff(found) >= 0).all()
-                assert 0 <= found[0] <= found[-1] < count
-                if count >= 15 * stride + 1:
-                    assert (np.diff(found) == stride).all()
-        if count >= 15 * stride + 1:
-            assert window(count, 16, stride, 0.0)[0] == 0
-            assert window(count, 16, stride, 1.0)[-1] == count - 1
-
-
-def test_a_window_is_anywhere_equally_often() -> None:
-    found = Counter(int(window(20, 16, 1, place)[0]) for place in (np.arange(1000) + 0.5) / 1000)
-    assert found == dict.fromkeys(range(5), 200)
-
-
-def test_there_is_no_choosing_from_nothing() -> None:
-    with pytest.raises(UsageError, match="no choosing 16 frames of 0"):
-        spread(0, 16)
-
-
-# reading
-
-
-def test_frames_of_a_folder_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
-    for number in (10, 9, 2, 1):
-        cv2.imwrite(str(tmp_path / f"frame_{number}.png"), np.full((8, 6, 3), number, np.uint8))
-    (tmp_path / "notes.txt").write_text("not a frame")
-    assert [path.stem for path in frame_files(tmp_path)] == ["frame_1", "frame_2", "frame_9", "frame_10"]
-    frames = ClipReader().open(Item("a", tmp_path, 0, "a", 25.0), 4)
-    assert len(frames) == 4
-    assert frames.take(np.array([[3, 0], [1, 1]]))[..., 0, 0, 0].tolist() == [[10, 1], [2, 2]]
-    assert frames.take(np.array([0])).shape == (1, 4, 4, 3)
-    stretch = ClipReader().open(Item("a", tmp_path, 0, "a", 25.0, frames=(2, 9)), 4)
-    assert stretch.take(np.arange(len(stretch)))[:, 0, 0, 0].tolist() == [2, 9]
-    with pytest.raises(MediaError, match="no frames with the numbers 3 to 8, of which far is made"):
-        ClipReader().open(Item("far", tmp_path, 0, "a", 25.0, frames=(3, 8)), 4)
-
-
-def test_a_video_is_read_as_it_is_decoded(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "clip.mp4", seconds=1, fps=10, size=(48, 64))
-    decoded = [frame.rgb() for frame in read_frames(open_media(path))]
-    frames = ClipReader().open(Item("clip", path, 0, "clip"), 32)
-    assert len(frames) == len(decoded) == 10
-    expected = np.stack([cv2.resize(picture, (32, 32), interpolation=cv2.INTER_AREA) for picture in decoded])
-    assert np.array_equal(frames.take(np.arange(10)), expected)
-    stretch = ClipReader().open(Item("clip", path, 0, "clip", frames=(3, 5)), 32)
-    assert np.array_equal(stretch.take(np.arange(3)), expected[2:5])
-
-
-def test_what_was_decoded_is_kept_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = make_video(tmp_path / "clip.mp4", seconds=1, fps=10, size=(48, 64))
-    item, kept = Item("clip", path, 0, "clip"), tmp_path / "kept"
-    size = 10 * 32 * 32 * 3
-    first = ClipReader(Cache(memory=0, folder=kept, disk=1)).open(item, 32).take(np.arange(10))
-    ClipReader(Cache(memory=0, folder=tmp_path / "small", disk=size / 1e9 / 2)).open(item, 32)
-    assert not list((tmp_path / "small").iterdir())
-    roomy, narrow = ClipReader(Cache(memory=1.5 * size / 1e9)), ClipReader(Cache(memory=size / 1e9 / 2))
-    for reader in (roomy, narrow):
-        reader.open(item, 32)
-
-    def decode(item: Item, size: int) -> np.ndarray:
-        raise MediaError("decoded again")
-
-    monkeypatch.setattr(clip_reading, "_decode", decode)
-    assert np.array_equal(ClipReader(Cache(memory=0, folder=kept)).open(item, 32).take(np.arange(10)), first)
-    assert np.array_equal(roomy.open(item, 32).take(np.arange(10)), first)
-    with pytest.raises(MediaError, match="decoded again"):
-        narrow.open(item, 32)
-    with pytest.raises(MediaError, match="decoded again"):
-        roomy.open(item, 24)
-    path.write_bytes(path.read_bytes() + b"\0")  # another file, of which nothing is kept
-    with pytest.raises(MediaError, match="decoded again"):
-        ClipReader(Cache(memory=0, folder=kept)).open(item, 32)
-
-
-def test_what_is_no_clip_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(MediaError, match="empty has no pictures; a clip is a video, a picture, or a folder of frames"):
-        ClipReader().open(Item("a", tmp_path / "empty", 0, "a", 25.0), 8)
-    with pytest.raises(MediaError, match="does not exist"):
-        ClipReader().open(Item("a", tmp_path / "gone.mp4", 0, "a"), 8)
-    monkeypatch.setattr(clip_reading, "LONGEST", 5)
-    path = make_video(tmp_path / "clip.mp4", seconds=1, fps=10, size=(48, 64))
-    with pytest.raises(MediaError, match="more than 5 frames"):
-        ClipReader().open(Item("a", path, 0, "a"), 8)
-    with pytest.raises(MediaError, match="has no frames 20 to 30"):
-        ClipReader().open(Item("a", path, 0, "a", frames=(20, 30)), 8)
-    with pytest.raises(ConfigError, match="memory and disk must not be negative"):
-        Cache(memory=-1)
-
-
-# what is random
-
-
-def gradient(frames: int) -> np.ndarray:
-    """The same soft picture in each frame, (T, 40, 40, 3) uint8."""
-    rows, columns = np.mgrid[0:40, 0:40]
-    return np.stack([np.stack([rows * 5, columns * 5, (rows + columns) * 2], -1).astype(np.uint8)] * frames)
-
-
-@pytest.mark.parametrize("options", [{"crop": 0.3}, {"turn": 20.0}, {"colour": 0.5, "hue": 0.2}, {"operations": 2}, {"erase": 1.0}])
-def test_one_draw_is_for_all_frames_of_a_clip(options: dict[str, Any]) -> None:
-    transform = Augmentation(**{"crop": 1.0, **options}).transform(24)
-    before = torch.get_rng_state()
-    found = [augment(transform, gradient(5), {}, seed)[0] for seed in range(12)]
-    assert torch.equal(torch.get_rng_state(), before)
-    for clip in found:
-        assert clip.shape == (5, 3, 24, 24)
-        assert all(torch.equal(clip[0], frame) for frame in clip)
-    assert len({clip.numpy().tobytes() for clip in found}) > 6
-    assert torch.equal(augment(transform, gradient(5), {}, 3)[0], found[3])
-
-
-def test_maps_move_with_the_frames_and_keep_their_colours() -> None:
-    moving = Augmentation(crop=0.4, turn=15).transform(40)
-    for seed in range(8):
-        frames, maps = augment(moving, gradient(2), {"landmarks": gradient(2)}, seed)
-        assert (frames.float() - maps["landmarks"].float()).abs()[..., 8:-8, 8:-8].median() <= 4  # the nearest pixel instead of a mean
-    mirrored = Augmentation(crop=1.0, flip=1.0, colour=1.0, hue=0.5, erase=1.0).transform(40)
-    frames, maps = augment(mirrored, gradient(2), {"landmarks": gradient(2)}, 0)
-    assert torch.equal(maps["landmarks"], torch.from_numpy(gradient(2)).permute(0, 3, 1, 2).flip(-1))
-    assert not torch.equal(frames, maps["landmarks"])
-
-
-def test_nothing_random_is_a_resize() -> None:
-    assert torch.equal(plain(gradient(2), 40), torch.from_numpy(gradient(2)).permute(0, 3, 1, 2))
-    small = plain(gradient(4).reshape(2, 2, 40, 40, 3), 20)
-    assert small.shape == (2, 2, 3, 20, 20)
-    expected = cv2.resize(gradient(1)[0], (20, 20), interpolation=cv2.INTER_AREA)
-    assert np.abs(small[0, 0].permute(1, 2, 0).numpy().astype(int) - expected).max() <= 4
+# parts and batches
 
 
 def test_torchvision_is_named_where_it_is_not_there(monkeypatch: pytest.MonkeyPatch, registry: plugins.Registry, made: Path) -> None:
@@ -252,63 +105,6 @@ def test_torchvision_is_named_where_it_is_not_there(monkeypatch: pytest.MonkeyPa
 def test_a_plugin_that_only_says_what_it_is_loads_neither() -> None:
     code = "import sys, affectkit.api, affectkit.clip_training, affectkit.testing.clips; print({'torch', 'torchvision'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
-
-
-@pytest.mark.parametrize("wrong", [{"crop": 0}, {"flip": 2}, {"hue": 0.6}, {"ratio": 0.5}, {"magnitude": 31}])
-def test_an_augmentation_that_cannot_be(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"crop must be in \(0, 1\]"):
-        Augmentation(**wrong)
-
-
-def test_mixup_adds_pictures_and_labels_in_the_same_shares() -> None:
-    pictures = {"frames": torch.rand(4, 3, 3, 8, 8), "landmarks": torch.rand(4, 3, 3, 8, 8)}
-    truth = np.array([0, 1, 2, 2])
-    for seed in range(5):
-        mixed, target = Mixing(mixup=0.8).apply(pictures, truth, 3, np.random.default_rng(seed))
-        share = target[0, 0]  # the first row is the only one of its class, and lies opposite one of another
-        assert 0 <= share <= 1
-        assert torch.allclose(target.sum(1), torch.ones(4))
-        for name, before in pictures.items():
-            assert torch.allclose(mixed[name], share * before + (1 - share) * before.flip(0), atol=1e-6)
-
-
-def test_cutmix_takes_the_same_box_of_all_frames_and_counts_its_pixels() -> None:
-    rows = torch.arange(4.0)[:, None, None, None, None].expand(4, 3, 3, 20, 20)
-    shares = set()
-    for seed in range(20):
-        mixed, target = Mixing(cutmix=1.0).apply({"frames": rows, "landmarks": rows}, np.arange(4), 4, np.random.default_rng(seed))
-        assert torch.equal(mixed["frames"], mixed["landmarks"])
-        own = mixed["frames"][0] == 0
-        assert torch.equal(own[0, 0], own[2, 1])
-        assert float(own.float().mean()) == pytest.approx(float(target[0, 0]), abs=1e-6)
-        assert target[0, 3] == pytest.approx(1 - target[0, 0])
-        box = (~own[0, 0]).nonzero()
-        if len(box):
-            height, width = (box.max(0).values - box.min(0).values + 1).tolist()
-            assert height * width == len(box)
-        shares.add(round(float(target[0, 0]), 3))
-    assert len(shares) > 10
-
-
-def test_smoothing_is_that_of_the_cross_entropy() -> None:
-    truth, logits = np.array([2, 0, 1]), torch.randn(3, 4)
-    _, target = Mixing(smoothing=0.1).apply({"frames": torch.rand(3, 1, 3, 4, 4)}, truth, 4, np.random.default_rng(0))
-    expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(truth), label_smoothing=0.1)
-    assert torch.nn.functional.cross_entropy(logits, target) == pytest.approx(float(expected))
-
-
-def test_a_chance_of_mixing() -> None:
-    random, pictures = np.random.default_rng(0), {"frames": torch.rand(2, 1, 3, 4, 4)}
-    untouched = sum(
-        torch.equal(Mixing(mixup=1.0, chance=0.25).apply(pictures, np.arange(2), 2, random)[0]["frames"], pictures["frames"])
-        for _ in range(400)
-    )
-    assert 260 < untouched < 340
-    with pytest.raises(ConfigError, match="mixup and cutmix must not be negative"):
-        Mixing(mixup=-1)
-
-
-# parts and batches
 
 
 def test_validation_is_taken_from_the_training_list_by_groups_and_classes(registry: plugins.Registry, made: Path) -> None:

@@ -464,15 +464,15 @@ class TestFile:
             ('{"growth": -0.5}', "found 1.0 and -0.5"),
             ('{"sharper": 2}', r"sharper: unknown key\. Known: growth, temperature"),
             ('{"growth": "much"}', "growth: expected a number, found 'much'"),
-            ("[]", "expected a mapping"),
-            ("[", "Expecting value"),
+            ("[]", "'sharpening' in its header is no JSON object"),
+            ("[", "'sharpening' in its header is no JSON object"),
         ],
     )
     def test_sharpening_that_cannot_be_is_refused(self, tmp_path: Path, text: str, message: str) -> None:
         path = tmp_path / "odd.safetensors"
         header = {"sources": json.dumps(NAMES), "labels": json.dumps(BASIC8.labels), "record": "{}", "sharpening": text}
         save_tensors(path, {"head_weights": torch.zeros(3, 3, 8), "head_combine": torch.zeros(3)}, header)
-        with pytest.raises(CheckpointError, match=rf"odd\.safetensors: its header holds the sharpening .*{message}.*; fit it anew"):
+        with pytest.raises(CheckpointError, match=rf"odd\.safetensors: .*{message}"):
             load_mhpf(path, BASIC8)
 
     def test_weights_that_are_not_finite_are_refused(self, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from sklearn.metrics import f1_score
 
 from affectkit import plugins
 from affectkit.api import BASIC7, BASIC8, Sources
-from affectkit.builtin.fusing import GRIDS, VERSIONS, Rows, check, choose, fit, folds, named, split
+from affectkit.builtin.class_weights import VERSIONS
+from affectkit.builtin.fusing import GRIDS, Rows, check, choose, fit, folds, named, split
 from affectkit.builtin.weight_report import weight_picture, weight_table
 from affectkit.checkpoints import metadata
 from affectkit.cli import cli

@@ -258,6 +258,7 @@ class TestTables:
             import_predictions([f"x={path}", f"x={path}"], tmp_path / "run")
         assert not (tmp_path / "run").exists(), "nothing is written where something is wrong"
         assert list(import_predictions([f"ras/audio={path}"], tmp_path / "run").rows) == ["ras/audio"]
+        assert list(import_predictions([f"my voice={path}"], tmp_path / "spaced").rows) == ["given/my voice"]
         with pytest.raises(UsageError, match=r"run is not empty; give a new folder with --out"):
             import_predictions([f"other={path}"], tmp_path / "run")
         with pytest.raises(UsageError, match="there is no label set 'basic9'"):

@@ -5,7 +5,6 @@ Their file is that of :mod:`affectkit.builtin.fitted`, with ``weights`` (M, C), 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from affectkit.builtin.weighting import Weighting
 
 Version = Literal["v1", "v3", "v4", "v5"]
+VERSIONS: tuple[Version, ...] = get_args(Version)
+"""Names of the versions that team RAS published before MHPF, those of :data:`affectkit.builtin.weighting.VERSIONS`."""
 
 
 class ConvexFusion(FittedFusion):
@@ -127,7 +128,7 @@ class VersionOptions(FittedOptions):
     """Options of ``core/probability_fusion``: those of all fitted fusions, and the version.
 
     Attributes:
-        version: ``"v1"``, ``"v3"``, ``"v4"`` or ``"v5"``; ``None`` for what the file says.
+        version: ``"v1"``, ``"v3"``, ``"v4"`` or ``"v5"``; ``None`` for the one whose tensors the file has.
     """
 
     version: Version | None = None
@@ -145,21 +146,14 @@ class VersionFusion(FittedFusion):
     example = "fusion_v4.safetensors, which affectkit train fusion --set 'options.fusions=[mean, v4]' makes"
 
     def made(self, sources: int) -> torch.nn.Module:
-        return _version(self.options.version or "v1", sources, self.labels)
-
-    def save(self, path: Path, model: torch.nn.Module, sources: Sequence[str], record: Mapping[str, Any], sharpening: Any = None) -> None:
-        save_version(path, self.options.version or "v1", model, sources, self.labels, record, sharpening)
+        return _version(self.options.version or VERSIONS[0], sources, self.labels)
 
     def read(self, path: Path) -> Fitted:
         from affectkit import checkpoints
 
-        said = checkpoints.metadata(path).get("version")
-        wanted = None if self.options.version is None else json.dumps(self.options.version)
-        if said is not None and (said not in map(json.dumps, get_args(Version)) or wanted not in (None, said)):
-            raise CheckpointError(
-                f"{path} holds version {said} of the fusion, expected {wanted or ' or '.join(get_args(Version))}; give another file, or leave out version"
-            )
-        version: str = json.loads(said or wanted or '"v1"')
+        there = set(checkpoints.load_tensors(path))
+        told = next((name for name in VERSIONS if there == set(_version(name, 1, self.labels).state_dict())), VERSIONS[0])
+        version = self.options.version or told
         tensors, header, sharpening = read_header(path, tuple(_version(version, 1, self.labels).state_dict()), self.labels)
         count = max((len(value) for name, value in tensors.items() if name in ("weights", "keys") and value.ndim), default=0)
         sources = check_named(path, "its weights", count, header["sources"])
@@ -174,22 +168,9 @@ class VersionFusion(FittedFusion):
 
 def _version(name: str, sources: int, labels: LabelSet) -> Weighting:
     """The network of a version, with its first parameters."""
-    from affectkit.builtin.weighting import VERSIONS
+    from affectkit.builtin import weighting
 
-    return VERSIONS[name](sources, len(labels))
-
-
-def save_version(
-    path: Path,
-    version: str,
-    model: torch.nn.Module,
-    sources: Sequence[str],
-    labels: LabelSet,
-    record: Mapping[str, Any],
-    sharpening: Any = None,
-) -> None:
-    """Writes a network of ``core/probability_fusion``; other arguments and errors as in :func:`affectkit.builtin.fitted.save_fitted`."""
-    save_fitted(path, "core/probability_fusion", model, sources, labels, record, sharpening, {"version": version})
+    return weighting.VERSIONS[name](sources, len(labels))
 
 
 def save_weights(

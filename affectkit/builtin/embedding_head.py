@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import numpy as np
 from affectkit.components import Head, Output, Sources
 from affectkit.errors import CheckpointError, ConfigError
 from affectkit.gaps import smooth
-from affectkit.labels import COMPOUND7, KNOWN, LabelSet
+from affectkit.labels import COMPOUND7, LabelSet
 
 if TYPE_CHECKING:
     import torch
@@ -60,11 +59,11 @@ class EmbeddingHead(Head):
             CheckpointError: where it is of another make.
         """
         if self._settings is None:
-            from affectkit import checkpoints
+            from affectkit import headers
 
             self.check_given()
             path = self.weights()
-            found = json.loads(checkpoints.metadata(path).get("settings", "{}"))
+            found = headers.mapping(path)
             if not {"labels", "label_set", "kind", "embedding", "size", "hidden"} <= set(found):
                 raise CheckpointError(f"{path} is not a head on embeddings; give a file that the training core/embedding_training wrote")
             self._settings = found
@@ -81,7 +80,12 @@ class EmbeddingHead(Head):
     @property
     def labels(self) -> LabelSet:  # type: ignore[override]
         """The label set of its file; ``compound7`` where the recipe names none, and then it cannot be loaded."""
-        return label_set(self.settings) if self.options.checkpoint else COMPOUND7
+        if not self.options.checkpoint:
+            return COMPOUND7
+        from affectkit.headers import label_set
+
+        found = self.settings
+        return label_set(found["label_set"], found["labels"], found["kind"], found.get("low", 0.0), found.get("high", 1.0))
 
     @property
     def embedding_from(self) -> str | None:  # type: ignore[override]
@@ -131,15 +135,6 @@ class EmbeddingHead(Head):
             values = torch.from_numpy(smoothed(values.numpy(), sources.tracks, sources.times, seconds))
         gate = self.options.gate if self.options.gate is not None else float(found.get("gate") or 0)
         return Output({labels: gated(values, gate) if labels.kind == "categorical" else values})
-
-
-def label_set(settings: Mapping[str, Any]) -> LabelSet:
-    """The label set that a header describes: the known one of that name and labels, else a new one."""
-    known = KNOWN.get(settings["label_set"])
-    if known is not None and list(known.labels) == list(settings["labels"]):
-        return known
-    low, high = settings.get("low", 0.0), settings.get("high", 1.0)
-    return LabelSet(settings["label_set"], tuple(settings["labels"]), settings["kind"], low, high)
 
 
 def smoothed(values: np.ndarray, tracks: np.ndarray, times: np.ndarray, seconds: float) -> np.ndarray:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from affectkit import headers
 from affectkit.builtin.mean import check_labels, normalise_rows
 from affectkit.components import Checkpoint, Fusion, Output, Sources
 from affectkit.errors import AffectKitError, CheckpointError, ConfigError
@@ -313,13 +314,11 @@ def check_named(path: Path, tensor: str, count: int, sources: Any) -> tuple[str,
 
 
 def _sharpening(path: Path) -> Sharpening:
-    from affectkit import checkpoints
-
-    text = checkpoints.metadata(path).get("sharpening", "{}")
+    found = headers.mapping(path, "sharpening")
     try:
-        return build(Sharpening, json.loads(text))
-    except (ValueError, AffectKitError) as error:
-        raise CheckpointError(f"{path}: its header holds the sharpening {text} ({error}); fit it anew") from None
+        return build(Sharpening, found)
+    except AffectKitError as error:
+        raise CheckpointError(f"{path}: its header holds the sharpening {found} ({error}); fit it anew") from None
 
 
 def read_tensors(
@@ -353,24 +352,6 @@ def read_tensors(
         raise CheckpointError(f"{path}: its header is not JSON ({error}); fit it anew") from None
 
 
-def _record(path: Path) -> dict[str, Any]:
-    """How a file was fitted, as its header says.
-
-    Raises:
-        CheckpointError: where it says something else than a JSON object.
-    """
-    from affectkit import checkpoints
-
-    text = checkpoints.metadata(path).get("record", "{}")
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: the record in its header is no JSON object, found {text[:40]!r}; fit it anew")
-    return found
-
-
 def described(used: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
     """Checkpoint records with the licence, terms and source that the record inside each file names, where the file is here."""
     from affectkit import checkpoints
@@ -378,7 +359,7 @@ def described(used: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
     out = {}
     for tag, checkpoint in used.items():
         path = checkpoints.local(checkpoint)
-        record = {} if path is None else _record(path)
+        record = {} if path is None else headers.mapping(path, "record")
         licence, source = record.get("licence", checkpoint.licence), record.get("source", checkpoint.source)
         said = record.get("commercial")
         may = said if isinstance(said, bool) else checkpoint.commercial

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from affectkit.builtin.class_weights import VERSIONS
 from affectkit.builtin.simplex import convex_fit, dirichlet_search, fuse_rows, score_rows
 from affectkit.errors import UsageError, did_you_mean
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     import torch
 
 Options = Mapping[str, Any]
-
-VERSIONS = ("v1", "v3", "v4", "v5")  # of team RAS before MHPF, by their names in :mod:`affectkit.builtin.weighting`
 
 GRIDS: Mapping[str, tuple[Options, ...]] = {
     "mean": ({},),

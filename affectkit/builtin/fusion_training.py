@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import affectkit
-from affectkit.builtin.fusing import GRIDS, VERSIONS, Checked, Fit, Rows, check, choose, fit, named
+from affectkit.builtin.class_weights import VERSIONS
+from affectkit.builtin.fusing import GRIDS, Checked, Fit, Rows, check, choose, fit, named
 from affectkit.builtin.labelled import Labelled, Window, groups_of, labelled, side_by_side
 from affectkit.builtin.trainings import LIMITS, FusionOptions, MHPFTraining
 from affectkit.builtin.weight_report import weight_picture, weight_table
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from affectkit.builtin.fitted import Sharpening
 
 DRAWS = 10_000  # of the Dirichlet search that is written, as AVCER made
-READERS = {
+READERS: dict[str, str] = {
     "dirichlet": "core/dirichlet",
     "convex": "core/convex",
     "mhpf": "core/mhpf",
@@ -205,14 +206,15 @@ def _quality(found: Labelled, sources: Sequence[str], windows: Sequence[Window])
 def _write(path: Path, made: Fit, rows: Rows, record: Mapping[str, Any], sharpening: Sharpening) -> None:
     import torch
 
-    from affectkit.builtin.class_weights import save_version, save_weights
+    from affectkit.builtin.class_weights import save_weights
+    from affectkit.builtin.fitted import save_fitted
     from affectkit.builtin.fusion import save_mhpf
     from affectkit.builtin.gated import save_gated
 
     if made.name in ("dirichlet", "convex"):
         save_weights(path, READERS[made.name], torch.from_numpy(made.weights), rows.sources, BASIC8, record, sharpening)
     elif made.name in VERSIONS:
-        save_version(path, made.name, made.model, rows.sources, BASIC8, record, sharpening)  # type: ignore[arg-type]
+        save_fitted(path, READERS[made.name], made.model, rows.sources, BASIC8, record, sharpening)  # type: ignore[arg-type]
     elif made.name == "mhpf_gated":
         save_gated(path, made.model, rows.sources, rows.quality_names, BASIC8, record, sharpening)  # type: ignore[arg-type]
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -168,7 +168,8 @@ class MHPF(nn.Module):
             self.head_combine.copy_(torch.rand(self.head_combine.shape, generator=generator).to(device))
             losses = [float(mean_loss(slice(None)))]
         optimiser = torch.optim.Adam(self.parameters(), lr=lr)
-        for _ in descent(optimiser, mean_loss, len(probs), epochs=epochs, batch_size=batch_size, generator=generator):
+        for _ in range(epochs):
+            one_pass(optimiser, mean_loss, len(probs), batch_size, generator)
             with torch.no_grad():
                 losses.append(float(mean_loss(slice(None))))
         return FitRecord(
@@ -259,33 +260,22 @@ def fit_as_published(network: nn.Module, probs: Tensor, targets: Tensor, valid: 
     weights = _class_weights(torch.bincount(targets, minlength=probs.shape[2]), PUBLISHED["weight"]).to(probs)
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.Adam(network.parameters(), lr=PUBLISHED["lr"])
-    for _ in descent(
-        optimiser,
-        lambda rows: _loss(network(probs[rows], valid[rows]), targets[rows], weights, PUBLISHED["loss"]),
-        len(probs),
-        epochs=PUBLISHED["epochs"],
-        batch_size=PUBLISHED["batch_size"],
-        generator=generator,
-    ):
-        pass
+
+    def mean_loss(rows: Tensor) -> Tensor:
+        return _loss(network(probs[rows], valid[rows]), targets[rows], weights, PUBLISHED["loss"])
+
+    for _ in range(PUBLISHED["epochs"]):
+        one_pass(optimiser, mean_loss, len(probs), PUBLISHED["batch_size"], generator)
 
 
-def descent(
-    optimiser: torch.optim.Optimizer,
-    mean_loss: Callable[[Tensor], Tensor],
-    count: int,
-    *,
-    epochs: int,
-    batch_size: int | None,
-    generator: torch.Generator,
-) -> Iterator[int]:
-    """Passes over ``count`` rows in an order of the generator, in steps of ``batch_size`` rows (``None``: all); yields the number of each pass that is done."""
-    for epoch in range(epochs):
-        for rows in torch.randperm(count, generator=generator).split(batch_size or count):
-            optimiser.zero_grad()
-            mean_loss(rows).backward()
-            optimiser.step()
-        yield epoch
+def one_pass(
+    optimiser: torch.optim.Optimizer, mean_loss: Callable[[Tensor], Tensor], count: int, batch_size: int | None, generator: torch.Generator
+) -> None:
+    """Goes through ``count`` rows once, in an order of the generator, in steps of ``batch_size`` rows; ``None`` takes all at once."""
+    for rows in torch.randperm(count, generator=generator).split(batch_size or count):
+        optimiser.zero_grad()
+        mean_loss(rows).backward()
+        optimiser.step()
 
 
 def _class_weights(counts: Tensor, weight: str | None) -> Tensor:

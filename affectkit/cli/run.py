@@ -97,7 +97,9 @@ def run(plugins: PluginChoice, paths: tuple[Path, ...], **given: Any) -> int:
     )
     if given["labels"] is not None:
         recipe = asking(recipe, plugins.registry, given["labels"], chosen=plugins.selection is not None)
-        recipe = _concluding(recipe, plugins.registry, fusion=given["fusion"] is None, head=given["head"] is None)
+        with_all, recipe = recipe, _concluding(recipe, plugins.registry, fusion=given["fusion"] is None, head=given["head"] is None)
+        if left_out := [id for id in (with_all.fusion, with_all.head) if id and id not in (recipe.fusion, recipe.head)]:
+            click.echo(f"Left out, since texts of one's own give it nothing to read: {', '.join(left_out)}", err=True)
     inputs = Inputs(given["fps"], given["sound"], given["video_stream"], given["audio_stream"])
     session = Session(recipe, plugins.registry, inputs, commercial=given["commercial"])
     execution = Execution(**{item.name: given[item.name] for item in fields(Execution)})

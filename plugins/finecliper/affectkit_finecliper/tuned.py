@@ -10,7 +10,7 @@ from typing import Any
 
 from affectkit.api import CheckpointError, ConfigError, LabelError, LabelSet
 from affectkit.errors import Problems, asked_by
-from affectkit.labels import KNOWN, canonical
+from affectkit.labels import canonical
 from affectkit.options import build
 from affectkit_finecliper.shape import Shape
 from affectkit_finecliper.texts import TEXTS, Sides
@@ -61,12 +61,12 @@ def read_tuned(path: Path, owner: str) -> Tuned:
     Raises:
         CheckpointError: where it is damaged, or another kind of file.
     """
-    from affectkit import checkpoints
+    from affectkit import headers
 
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{owner}: {path} is no file of '{MADE}', which writes safetensors; a whole CLIP is the option backbone")
     with asked_by(owner):
-        found = checkpoints.settings(path)
+        found = headers.mapping(path)
     try:
         labels, name = tuple(found["labels"]), str(found["label_set"])
         if other := set(labels) ^ set(found["texts"]):
@@ -76,9 +76,8 @@ def read_tuned(path: Path, owner: str) -> Tuned:
         temperature = float(found.get("temperature", 1.0))
         if not 0 < temperature < math.inf:
             raise ValueError(f"its temperature is {temperature}")
-        known = KNOWN.get(name)
         return Tuned(
-            labels=known if known is not None and known.labels == labels else LabelSet(name, labels),
+            labels=headers.label_set(name, labels),
             shape=build(Shape, found["shape"], where=("shape",)),
             texts={canonical(label): Sides(*sides) for label, sides in found["texts"].items()},
             backbone=str(found["backbone"]),

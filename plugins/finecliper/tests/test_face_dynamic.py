@@ -21,7 +21,7 @@ from open_clip import CLIP
 from safetensors.torch import load_file, save_file
 
 import affectkit
-from affectkit import checkpoints, open_clip_files
+from affectkit import checkpoints, headers, open_clip_files
 from affectkit.api import BASIC7, COMPOUND7, CheckpointError, ConfigError, Evidence
 from affectkit.batching import collate
 from affectkit.cli import cli
@@ -211,7 +211,7 @@ def test_a_stream_that_was_not_tuned_is_refused(tmp_path: Path):
     [
         ("head.safetensors", {}, "is no file of 'affectkit train finecliper/face_dynamic' (its header has no 'labels')"),
         ("head.safetensors", {"settings": json.dumps({"labels": list(BASIC7.labels)})}, "its header has no 'label_set'"),
-        ("head.safetensors", {"settings": "{"}, "the settings in its header are no JSON object"),
+        ("head.safetensors", {"settings": "{"}, "'settings' in its header is no JSON object"),
         (
             "head.safetensors",
             {"settings": json.dumps({"labels": ["anger", "fear"], "label_set": "two", "texts": {"fear": ["a", "b"], "joy": ["c", "d"]}})},
@@ -230,7 +230,7 @@ def test_files_of_other_kinds(name: str, metadata: dict[str, str], message: str,
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])
 def test_a_temperature_that_is_none(temperature: float, tuned: Mapping[str, str], tmp_path: Path):
     path = Path(tuned["tuned"])
-    settings = checkpoints.settings(path) | {"temperature": temperature}
+    settings = headers.mapping(path) | {"temperature": temperature}
     save_file(load_file(path), tmp_path / "cold.safetensors", {"settings": json.dumps(settings)})
     with pytest.raises(CheckpointError, match=r"cold\.safetensors is no file of .* \(its temperature is "):
         loaded(**{**tuned, "tuned": str(tmp_path / "cold.safetensors")})

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from affectkit.api import Checkpoint, CheckpointError, ConfigError, LabelError, LabelSet
+from affectkit import headers
+from affectkit.api import Checkpoint, CheckpointError, ConfigError, LabelSet
 from affectkit.errors import asked_by, did_you_mean
+from affectkit.headers import label_set
 from affectkit.labels import DFEW7, FERV39K7, FERV39K7_DFER_CLIP, KNOWN, MAFW11, MAFW11_DFER_CLIP, MAFW11_OFFICIAL
 from affectkit_ifdd.sizes import MEAN, STD, Shapes, Sizes, sizes_of
 
@@ -41,6 +42,27 @@ class Wishes(Protocol):
     frames: int | None
     stride: int | None
     released_behaviour: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header(headers.Header):
+    """What the header of a file says.
+
+    Attributes:
+        frames: of a clip.
+        stride: native frames from one frame to the next; 0 for frames of the whole clip.
+        released: whether the network is as it was published.
+    """
+
+    label_set: str = UNNAMED
+    frames: int = FRAMES
+    stride: int = 0
+    released: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stride < 0:
+            raise ConfigError(f"stride must not be negative, found {self.stride}")
 
 
 @dataclass(frozen=True)
@@ -74,8 +96,7 @@ def read_weights(path: Path, wishes: Wishes, owner: str) -> Weights:
         CheckpointError: where the file is damaged, or of another network.
         ConfigError: where options and file do not fit, or neither says what the labels are.
     """
-    with asked_by(owner):
-        shapes, settings = _shapes(path)
+    shapes, settings = _shapes(path, owner)
     if PRETRAINED in shapes:
         raise CheckpointError(
             f"{owner}: {path} holds mvit_v2_s of torchvision, with which a training of IFDD begins, and no IFDD. Train with it: "
@@ -83,7 +104,6 @@ def read_weights(path: Path, wishes: Wishes, owner: str) -> Weights:
         )
     ours = "released" in settings
     told = sizes_of_file(path, shapes, settings, owner)
-    _check(path, settings, owner)
     if wishes.frames is not None and ours and wishes.frames != told.frames:
         raise ConfigError(f"{owner}: {path} was trained with clips of {told.frames} frames, found frames {wishes.frames}; leave it out")
     frames = wishes.frames or told.frames
@@ -130,44 +150,18 @@ def load_network(path: Path, sizes: Sizes, owner: str) -> IFDD:
     return network
 
 
-def _shapes(path: Path) -> tuple[Shapes, Mapping[str, Any]]:
+def _shapes(path: Path, owner: str) -> tuple[Shapes, Mapping[str, Any]]:
     """Shapes of the tensors of a file by name, and the settings in its header; none where it has no header, as those of the authors."""
     from affectkit import checkpoints
 
     if path.suffix != ".safetensors":
-        return {name: tuple(value.shape) for name, value in checkpoints.load_saved(path, HARMLESS)[0].items()}, {}
+        with asked_by(owner):
+            return {name: tuple(value.shape) for name, value in checkpoints.load_saved(path, HARMLESS)[0].items()}, {}
     from safetensors import safe_open
 
-    settings = checkpoints.settings(path)
+    settings = headers.settings(path, Header, owner)
     with safe_open(path, framework="numpy") as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}, settings  # noqa: SIM118  no mapping
-
-
-def _check(path: Path, settings: Mapping[str, Any], owner: str) -> None:
-    """Nothing, where a header says what can be.
-
-    Raises:
-        CheckpointError: naming what cannot.
-    """
-    labels, stride, temperature = settings.get("labels", []), settings.get("stride", 0), settings.get("temperature", 1.0)
-    right = {
-        "labels": isinstance(labels, list) and all(isinstance(label, str) for label in labels),
-        "label_set": isinstance(settings.get("label_set", ""), str),
-        "frames": type(settings.get("frames", FRAMES)) is int,
-        "stride": type(stride) is int and stride >= 0,
-        "released": isinstance(settings.get("released", True), bool),
-        "temperature": isinstance(temperature, int | float) and not isinstance(temperature, bool) and 0 < temperature < math.inf,
-    }
-    wrong = [f"{name} {settings[name]!r}" for name, good in right.items() if not good]
-    try:
-        if labels and not wrong:
-            LabelSet(settings.get("label_set", UNNAMED), labels)
-    except LabelError as problem:
-        wrong = [str(problem)]
-    if wrong:
-        raise CheckpointError(
-            f"{owner}: the header of {path} says what cannot be: {', '.join(wrong)}; give a file as 'affectkit train' wrote it"
-        )
 
 
 def _labels(path: Path, settings: Mapping[str, Any], classes: int, wished: str | None, owner: str) -> LabelSet:
@@ -178,7 +172,7 @@ def _labels(path: Path, settings: Mapping[str, Any], classes: int, wished: str |
         raise ConfigError(f"{owner}: {path} gives the labels {list(told)}, which are not those of {wished!r}; leave labels out")
     if told:
         name = str(settings.get("label_set", wished or UNNAMED))
-        found = KNOWN[name] if name in KNOWN and KNOWN[name].labels == told else LabelSet(name, told)
+        found = label_set(name, told)
     elif wished is not None:
         found = KNOWN[wished]
     else:

@@ -274,13 +274,15 @@ def test_files_that_do_not_fit(tmp_path: Path, write: Callable[[Path], Path], me
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"frames": "x"}, "IFDD reads 16 or 32 frames, found x"),
-        ({"frames": 16.0}, r"frames 16\.0"),
-        ({"stride": "x"}, "stride 'x'"),
-        ({"released": 2}, "released 2"),
-        ({"temperature": 0}, "temperature 0"),
-        ({"temperature": "x"}, "temperature 'x'"),
-        ({"labels": "joy"}, "labels 'joy'"),
+        ({"frames": "x"}, "frames: expected a whole number, found 'x'"),
+        ({"frames": 16.0}, r"frames: expected a whole number, found 16\.0"),
+        ({"frames": 5}, "IFDD reads 16 or 32 frames, found 5"),
+        ({"stride": "x"}, "stride: expected a whole number, found 'x'"),
+        ({"stride": -1}, "stride must not be negative, found -1"),
+        ({"released": 2}, "released: expected true or false, found 2"),
+        ({"temperature": 0}, "temperature must be a number above 0, found 0"),
+        ({"temperature": "x"}, "temperature: expected a number, found 'x'"),
+        ({"labels": "joy"}, "labels: expected a list, each text, found 'joy'"),
         ({"labels": ["joy"] * 7}, "label set 'dfew7' names joy twice"),
     ],
 )

@@ -56,12 +56,11 @@ def read_settings(path: Path) -> Mapping[str, Any]:
     Raises:
         CheckpointError: where it has none, or gives its labels in another order than the label set.
     """
-    from affectkit import checkpoints
+    from affectkit import headers
 
-    text = checkpoints.metadata(path).get("settings")
-    if text is None:
+    settings = headers.mapping(path)
+    if "labels" not in settings:
         raise CheckpointError(f"{path} has no settings in its header; give one that affectkit train wrote by a recipe of affectkit-mini")
-    settings = json.loads(text)
     if tuple(settings["labels"]) != BASIC7.labels:
         raise CheckpointError(f"{path} gives the labels {settings['labels']}, expected {list(BASIC7.labels)}")
     return settings

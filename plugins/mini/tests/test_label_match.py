@@ -231,6 +231,7 @@ def test_texts_of_ones_own_need_no_other_option(choice: tuple[str, str], shared_
     picture = shared_data / "images" / "happy.jpg"
     done = CliRunner().invoke(cli, ["run", str(picture), *choice, "--labels", "bored,happy", "--out", str(tmp_path / "run")])
     assert done.exit_code == 0, done.output
+    assert "Left out, since texts of one's own give it nothing to read: " in done.stderr
     table = read_run(tmp_path / "run")
     mine = table[table.source == "mini/label_match"]
     assert (mine.p_happy > 0.6).all()

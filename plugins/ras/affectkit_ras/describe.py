@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from affectkit import checkpoints
@@ -122,6 +123,7 @@ class Describe(Provider):
         self.needs = Needs(frames=Frames(count=self.options.frames, size=self.options.size))
         self._model: VisionLanguage | None = None
         self._folder: Path | None = None
+        self._loading = Lock()
         self._media: dict[Path, str | None] = {}
         self._prompt = published_prompts().get(self.options.prompt, self.options.prompt)
 
@@ -137,7 +139,7 @@ class Describe(Provider):
         from affectkit_ras.vision_language import checked
 
         folder = self.weights()
-        checked(folder, self.id)
+        self._processor = checked(folder, self.id)
         self._model, self._device = None, device
         self._dtype = torch.bfloat16 if device.type == "cuda" and dtype == torch.float32 else dtype
         self._digest = checkpoints.sha256(folder)
@@ -162,7 +164,8 @@ class Describe(Provider):
         texts = {number: text for number, place in places.items() if place is not None and (text := read(place)) is not None}
         new = [number for number in seen if number not in texts]
         if new:
-            model = self._model = self._model or VisionLanguage(self._folder, self.id, self._device, self._dtype)
+            with self._loading:  # media are read in several threads
+                model = self._model = self._model or VisionLanguage(self._folder, self.id, self._processor, self._device, self._dtype)
             for number, text in zip(new, self._ask(model, [clips[number] for number in new]), strict=True):
                 texts[number] = text
                 if (place := places[number]) is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from affectkit.api import BASIC8, Checkpoint, CheckpointError, Modality
+from affectkit import headers
+from affectkit.api import BASIC8, Checkpoint, CheckpointError, ConfigError, Modality
 from affectkit.errors import asked_by
 
 if TYPE_CHECKING:
@@ -17,29 +18,31 @@ if TYPE_CHECKING:
 HEAD = "head"
 
 
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+@dataclass(frozen=True, kw_only=True)
+class HeadHeader(headers.Header):
+    """What the header of a head over a backbone may say; whatever else it says is text or of no use here.
 
+    Attributes:
+        names: of the sources of a feature fusion, in its order.
+        inputs: which embeddings they are, by name.
+        heads: of attention.
+        width: numbers of a text that the head reads.
+        hidden: width of its inner layer; 0 for none.
+        max_length: tokens of a text at most.
+    """
 
-def _whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    names: tuple[str, ...] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    heads: int = 4
+    width: int = 1
+    hidden: int = 0
+    max_length: int = 4
 
-
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
-
-
-EXPECTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "labels": ("a list of text", _texts),
-    "names": ("a list of text", _texts),
-    "inputs": ("text by name", lambda value: isinstance(value, dict) and _texts(list(value.values()))),
-    "temperature": ("a number above 0", _positive),
-    "heads": ("a whole number from 1", lambda value: _whole(value, 1)),
-    "width": ("a whole number from 1", lambda value: _whole(value, 1)),
-    "hidden": ("a whole number from 0", lambda value: _whole(value, 0)),
-    "max_length": ("a whole number from 4", lambda value: _whole(value, 4)),
-}
-"""What may stand in the header of a head, by name; whatever else does is text or of no use here."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("heads", 1), ("width", 1), ("hidden", 0), ("max_length", 4)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, found {getattr(self, name)}")
 
 
 class Headed(Modality):
@@ -92,34 +95,11 @@ def resolved(component: Modality, tag: str) -> Path:
     return checkpoints.resolve(component.used_checkpoints()[tag], owner=component.id, tag=tag, option=tag)
 
 
-def read_settings(path: Path, owner: str) -> Mapping[str, Any]:
-    """The settings in the header of a head; none where a file has no header, as those of the authors.
-
-    Args:
-        path: safetensors or ``.pt``.
-        owner: id of the component, for messages.
-
-    Raises:
-        CheckpointError: where the file is damaged, or a setting is not what it should be.
-    """
-    from affectkit import checkpoints
-
-    with asked_by(owner):
-        settings = checkpoints.settings(path)
-    for name, (wanted, fits) in EXPECTED.items():
-        if name in settings and not fits(settings[name]):
-            raise CheckpointError(
-                f"{owner}: the header of {path} says {name}={settings[name]!r}, expected {wanted}; "
-                f"give a file as 'affectkit train {owner}' wrote it"
-            )
-    return settings
-
-
 def read_head(path: Path, owner: str) -> tuple[dict[str, torch.Tensor], Mapping[str, Any]]:
     """The tensors of a head over a backbone, and the settings in its header.
 
     Args:
-        path: as of :func:`read_settings`.
+        path: safetensors or ``.pt``; a file without a header, as those of the authors, has no settings.
         owner: id of the component, for messages.
 
     Raises:
@@ -129,7 +109,7 @@ def read_head(path: Path, owner: str) -> tuple[dict[str, torch.Tensor], Mapping[
 
     with asked_by(owner):
         tensors = {name: tensor.float() for name, tensor in checkpoints.load_tensors(path).items()}
-    settings = read_settings(path, owner)
+    settings = headers.settings(path, HeadHeader, owner)
     labels = list(settings.get("labels", BASIC8.labels))
     if labels != list(BASIC8.labels):
         raise CheckpointError(f"{owner}: {path} gives the labels {labels}, expected {list(BASIC8.labels)}")

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from affectkit import headers
 from affectkit.api import BASIC7, BASIC8, Checkpoint, CheckpointError, Clip, ConfigError, LabelSet, Modality, Output
 from affectkit.errors import asked_by
 from affectkit.labels import canonical
-from affectkit_ras.headed import HEAD, read_settings, resolved
+from affectkit_ras.headed import HEAD, HeadHeader, resolved
 from affectkit_ras.transcripts import count_words
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class HeadFile:
         Raises:
             CheckpointError: where it is of another make or damaged, or its labels are others.
         """
-        found = read_settings(path, owner)
+        found = headers.settings(path, HeadHeader, owner)
         wanted = ("labels", "encoder", "fingerprint", "width", "hidden", "max_length")
         if absent := [name for name in wanted if name not in found]:
             raise CheckpointError(

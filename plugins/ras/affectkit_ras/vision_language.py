@@ -36,6 +36,7 @@ class VisionLanguage:
     Args:
         folder: config, weights, tokenizer and processor, as ``save_pretrained`` writes them.
         owner: id of the component, for messages.
+        processor: of the folder, as :func:`checked` gives it.
         device: where it runs.
         dtype: precision of its parameters.
 
@@ -43,10 +44,10 @@ class VisionLanguage:
         CheckpointError: where the folder holds something else, or is damaged.
     """
 
-    def __init__(self, folder: Path, owner: str, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, folder: Path, owner: str, processor: Any, device: torch.device, dtype: torch.dtype) -> None:
         from transformers import GenerationConfig, Qwen2_5_VLForConditionalGeneration
 
-        self._processor = checked(folder, owner)
+        self._processor = processor
         self._model = pretrained.load(Qwen2_5_VLForConditionalGeneration, folder, owner, dtype=dtype).to(device)
         tokenizer, told = self._processor.tokenizer, self._model.generation_config
         tokenizer.padding_side = "left"

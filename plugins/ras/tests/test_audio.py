@@ -202,9 +202,9 @@ def test_without_a_head_the_command_that_makes_one_is_named(
         ("extra", torch.zeros(1), {}, "1 unexpected: extra"),
         ("global_fc.0.bias", torch.zeros(3), {}, "1 of another shape"),
         ("global_fc.0.bias", torch.zeros(256), {"backbone": "f" * 16}, "was made with another backbone"),
-        ("global_fc.0.bias", torch.zeros(256), {"labels": ["joy"] * 8}, "gives the labels"),
-        ("global_fc.0.bias", torch.zeros(256), {"labels": 8}, "says labels=8, expected a list of text"),
-        ("global_fc.0.bias", torch.zeros(256), {"temperature": -1}, "says temperature=-1, expected a number above 0"),
+        ("global_fc.0.bias", torch.zeros(256), {"labels": ["joy"] * 8}, "label set 'labels' names joy twice"),
+        ("global_fc.0.bias", torch.zeros(256), {"labels": 8}, "labels: expected a list, each text, found 8"),
+        ("global_fc.0.bias", torch.zeros(256), {"temperature": -1}, "temperature must be a number above 0, found -1"),
     ],
 )
 def test_heads_that_do_not_fit(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from affectkit_ras import describe, tiny_vision
 from affectkit_ras.describe import CHECKPOINTS, Describe, DescribeOptions, published_prompts
-from affectkit_ras.vision_language import Shown, VisionLanguage
+from affectkit_ras.vision_language import Shown, VisionLanguage, checked
 
 from affectkit.api import CheckpointError, Clip, ConfigError, Media, Span
 
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> VisionLanguage:
-    return VisionLanguage(folder, "ras/describe", CPU, torch.float32)
+    return VisionLanguage(folder, "ras/describe", checked(folder, "ras/describe"), CPU, torch.float32)
 
 
 @pytest.fixture
@@ -282,7 +282,7 @@ def test_the_width_of_the_3b_model_is_loaded_strictly_and_answers(folder: Path, 
     network = Qwen2_5_VLForConditionalGeneration(given).to(torch.bfloat16)
     tiny_vision.save(network, tmp_path / "3b")
     del network
-    model = VisionLanguage(tmp_path / "3b", "ras/describe", CPU, torch.bfloat16)
+    model = VisionLanguage(tmp_path / "3b", "ras/describe", checked(tmp_path / "3b", "ras/describe"), CPU, torch.bfloat16)
     assert sum(value.numel() for value in model._model.parameters()) > 500_000_000
     answers = model.ask([shown(window(media, seed=1)), shown(window(media, seed=2))], "What do you see?", 3)
     assert len(answers) == 2
@@ -291,7 +291,7 @@ def test_the_width_of_the_3b_model_is_loaded_strictly_and_answers(folder: Path, 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 def test_a_gpu_says_what_the_processor_says(folder: Path, model: VisionLanguage, media: Media):
     clips = [shown(window(media, seed=seed)) for seed in (1, 2)]
-    gpu = VisionLanguage(folder, "ras/describe", torch.device("cuda"), torch.float32)
+    gpu = VisionLanguage(folder, "ras/describe", checked(folder, "ras/describe"), torch.device("cuda"), torch.float32)
     assert gpu.ask(clips, "What do you see?", 8) == model.ask(clips, "What do you see?", 8)
 
 

@@ -171,9 +171,9 @@ def test_embeddings_of_another_size(tmp_path: Path) -> None:
             r"^ras/feature_fusion: .*w\.safetensors: these are no weights of a feature fusion of audio_25, video",
         ),
         ({}, {"labels": ["one"]}, "gives the labels"),
-        ({}, {"inputs": ["ras/audio:voice"]}, r"says inputs=\['ras/audio:voice'\], expected text by name"),
-        ({}, {"names": "audio_25"}, "says names='audio_25', expected a list of text"),
-        ({}, {"temperature": None}, "says temperature=None, expected a number above 0"),
+        ({}, {"inputs": ["ras/audio:voice"]}, r"inputs: expected .*, found \['ras/audio:voice'\]"),
+        ({}, {"names": "audio_25"}, "names: expected a list, each text, found 'audio_25'"),
+        ({}, {"temperature": None}, "temperature: expected a number, found null"),
     ],
 )
 def test_files_that_do_not_fit(tmp_path: Path, change: Mapping[str, Any], settings: Mapping[str, Any], message: str) -> None:

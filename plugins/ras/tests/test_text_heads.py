@@ -21,16 +21,16 @@ from affectkit.testing.media import make_wav
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("{", "settings in its header are no JSON object"),
-        ("[]", "settings in its header are no JSON object"),
-        ({"labels": None}, "says labels=None, expected a list of text"),
-        ({"labels": [1]}, r"says labels=\[1\], expected a list of text"),
-        ({"temperature": "hot"}, "says temperature='hot', expected a number above 0"),
-        ({"temperature": 0}, "says temperature=0, expected a number above 0"),
-        ({"temperature": float("inf")}, "says temperature=inf, expected a number above 0"),
-        ({"width": None}, "says width=None, expected a whole number from 1"),
-        ({"hidden": -1}, "says hidden=-1, expected a whole number from 0"),
-        ({"max_length": "long"}, "says max_length='long', expected a whole number from 4"),
+        ("{", "'settings' in its header is no JSON object"),
+        ("[]", "'settings' in its header is no JSON object"),
+        ({"labels": None}, "labels: expected a list, each text, found null"),
+        ({"labels": [1]}, r"labels\.0: expected text, found 1"),
+        ({"temperature": "hot"}, "temperature: expected a number, found 'hot'"),
+        ({"temperature": 0}, "temperature must be a number above 0, found 0"),
+        ({"temperature": float("inf")}, "temperature must be a number above 0, found inf"),
+        ({"width": None}, "width: expected a whole number, found null"),
+        ({"hidden": -1}, "hidden must be at least 0, found -1"),
+        ({"max_length": "long"}, "max_length: expected a whole number, found 'long'"),
     ],
 )
 def test_a_damaged_header_is_told_before_the_run(change: str | dict[str, Any], message: str, tmp_path: Path):

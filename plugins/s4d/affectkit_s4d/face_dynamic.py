@@ -88,8 +88,8 @@ class FaceDynamic(Modality):
     @cached_property
     def _header(self) -> tuple[LabelSet | None, float | None, int]:
         """Label set, rate and side of a picture by the file, where it is here and says so."""
-        from affectkit import checkpoints
-        from affectkit_s4d.files import header, labels_of, read
+        from affectkit import checkpoints, headers
+        from affectkit_s4d.files import Header, labels_of, read
 
         try:
             path = checkpoints.local(next(iter(self.used_checkpoints().values())))
@@ -98,7 +98,7 @@ class FaceDynamic(Modality):
             if path.suffix != ".safetensors":
                 stored = read(path, self.id)
                 return stored.labels, stored.rate, stored.known.get("side", SIDE)
-            settings = header(path, self.id)
+            settings = headers.settings(path, Header, self.id)
         except CheckpointError:  # load says what is wrong with it
             return None, None, SIDE
         return labels_of(settings, {}), settings.get("rate"), settings.get("sizes", {}).get("side", SIDE)
@@ -198,9 +198,8 @@ class FaceDynamic(Modality):
         if self._net is None:
             raise CheckpointError(f"{self.id} is asked before its weights are loaded")
         shown, mask = batch["views"], batch["views_mask"]
-        together = (
-            mask.numel() if self.options.released_behaviour else TOGETHER
-        )  # as released an expert's room is a share of the whole batch
+        # As released an expert's room is a share of the whole batch.
+        together = mask.numel() if self.options.released_behaviour else TOGETHER
         seen = [self._net(clips_of(views, self._net.sizes.side)) for views in shown[mask].split(together)]
         said = mean_of_views(torch.cat([one.logits.float().softmax(1) for one in seen]), mask)
         return Output(

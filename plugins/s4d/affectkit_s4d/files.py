@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from affectkit import checkpoints
-from affectkit.api import CheckpointError, LabelError, LabelSet, UsageError
+from affectkit import checkpoints, headers
+from affectkit.api import CheckpointError, ConfigError, LabelSet, UsageError
 from affectkit.errors import asked_by
 from affectkit.labels import KNOWN
 from affectkit_s4d.views import RATE
@@ -33,6 +33,26 @@ ARGUMENTS = {"side": "input_size", "frames": "num_frames", "top_k": "top_k"}
 
 TOLD = ("patch", "width", "depth", "hidden")  # sizes that must be those of a network that begins with a file
 OF_EXPERTS = ("first", "experts", "adapter")  # likewise, where the file has experts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header(headers.Header):
+    """What ``affectkit train`` writes into a file beside its tensors; the authors' files have none.
+
+    Attributes:
+        sizes: of the network, those that shapes do not tell among them.
+        rate: frames per second of a view.
+    """
+
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    rate: float = RATE
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.sizes.values(), default=0) < 0 or self.sizes.get("side") == 0:
+            raise ConfigError(f"sizes must not be negative, and side not 0, found {dict(self.sizes)}")
+        if not 0 < self.rate < math.inf:
+            raise ConfigError(f"rate must be a number above 0, found {self.rate}")
 
 
 @dataclass(frozen=True)
@@ -77,8 +97,8 @@ class Stored:
 def labels_of(settings: Mapping[str, Any], arguments: Mapping[str, Any]) -> LabelSet | None:
     """The label set that a header, or the arguments of the authors' training, name; ``None`` where neither does."""
     if "labels" in settings:
-        name, found = str(settings.get("label_set", "")), tuple(settings["labels"])
-        return KNOWN[name] if name in KNOWN and KNOWN[name].labels == found else LabelSet(name or "labels", found)
+        name, found = settings.get("label_set", "labels"), settings["labels"]
+        return headers.label_set(name, found)
     name = str(arguments.get("data_set", "")).lower().replace("_", "-")
     return KNOWN[SETS[name]] if name in SETS else None
 
@@ -108,39 +128,7 @@ def read(path: Path, owner: str) -> Stored:
         raise CheckpointError(
             f"{owner}: {path} holds no weights of S4D: none of its {len(tensors)} tensors is patch_embed.proj.weight; it has {shown}, ..."
         )
-    return Stored(path, "pre-trained" if pretrained else "fine-tuned", found, header(path, owner), arguments)
-
-
-def header(path: Path, owner: str) -> dict[str, Any]:
-    """What ``affectkit train`` wrote into a file beside its tensors: labels, sizes, rate, temperature; nothing of the authors' files.
-
-    Args:
-        path: the file.
-        owner: id of who asks for it, for messages.
-
-    Raises:
-        CheckpointError: where it cannot be read, or says what cannot be.
-    """
-    with asked_by(owner):
-        found = checkpoints.settings(path)
-    right = {
-        "labels": "labels" not in found or _are_labels(found["labels"]),
-        "label_set": isinstance(found.get("label_set", ""), str),
-        "sizes": _are_sizes(found.get("sizes", {})),
-        "rate": _is_positive(found.get("rate", RATE)),
-        "temperature": _is_positive(found.get("temperature", 1.0)),
-    }
-    wrong = [f"{name} {found[name]!r}" for name, good in right.items() if not good]
-    try:
-        if not wrong:
-            labels_of(found, {})
-    except LabelError as problem:
-        wrong = [str(problem)]
-    if wrong:
-        raise CheckpointError(
-            f"{owner}: the header of {path} says what cannot be: {', '.join(wrong)}; give a file as 'affectkit train' wrote it"
-        )
-    return found
+    return Stored(path, "pre-trained" if pretrained else "fine-tuned", found, headers.settings(path, Header, owner), arguments)
 
 
 def fine_tuned(stored: Stored, owner: str, *, released_behaviour: bool = False) -> S4D:
@@ -205,18 +193,6 @@ def begin(network: S4D, stored: Stored, owner: str) -> None:
         fresh += [name for name in mine if name.startswith("fc_norm.") or ".moe_layer." in name]
     with asked_by(owner):
         checkpoints.load_strict(network, {**{name: mine[name] for name in fresh}, **given}, stored.path)
-
-
-def _are_labels(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(label, str) for label in value)
-
-
-def _are_sizes(value: Any) -> bool:
-    return isinstance(value, dict) and all(type(size) is int and size >= 0 for size in value.values()) and value.get("side") != 0
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def _own(name: str) -> str:

@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 import affectkit
-from affectkit import checkpoints, plugins, training_rows
+from affectkit import checkpoints, headers, plugins, training_rows
 from affectkit.api import CheckpointError, Clip, ConfigError, Evidence, Media, Span, Turn, UsageError
 from affectkit.batching import collate
 from affectkit.cli import cli
@@ -236,7 +236,7 @@ def test_from_pre_training_to_a_run_by_commands(fer2013: Path, shared_data: Path
     call("train s4d/face_dynamic --dataset mafw --fold 1", "--data", data, "--out", tmp_path, *quick, *start)
     first, second = load_file(tmp_path / "pretraining.safetensors"), load_file(tmp_path / "s4d_face_dynamic.safetensors")
     assert (first["encoder.blocks.2.attn.qkv.weight"].float() - second["blocks.2.attn.qkv.weight"].float()).abs().max() < 1e-2
-    settings = checkpoints.settings(tmp_path / "s4d_face_dynamic.safetensors")
+    settings = headers.mapping(tmp_path / "s4d_face_dynamic.safetensors")
     assert (settings["labels"], settings["rate"], settings["sizes"]["frames"]) == (list(MAFW11.labels), 25 / 4, 4)
     weights = ["--set", f"components.s4d/face_dynamic.checkpoint={tmp_path / 's4d_face_dynamic.safetensors'}"]
     video = shared_data / "video" / "single_face.mp4"

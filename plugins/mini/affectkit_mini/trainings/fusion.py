@@ -94,7 +94,7 @@ class PairingTraining(MHPFTraining):
             limits="Within a label the sources of a pairing are independent, which those of a real clip are not: real gains are smaller than these. The "
             "weights reflect how good each source is on its own validation part, and say nothing about how they agree in the wild.",
             commercial=False,
-            more={"apart": APART},
+            apart=APART,
         )
 
     def _faces(self, data: Path) -> Said:

@@ -115,7 +115,7 @@ class SequenceTraining(Training):
             "drifting camera. It has not seen a real face move, nor speech, and what it adds on real clips has not been measured. It needs at least "
             "two pictures.",
             commercial=False,
-            more={"apart": APART},
+            apart=APART,
         )
 
 

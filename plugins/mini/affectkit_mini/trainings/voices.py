@@ -218,7 +218,7 @@ class VoiceTraining(Training):
             licence="CC-BY-NC-SA-4.0",
             limits=LIMITS,
             commercial=False,
-            more={"apart": APART},
+            apart=APART,
         )
 
 
