@@ -27,6 +27,12 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def seed() -> int:
+    """Of the trainings whose figures a README has; ``AFFECTKIT_TEST_SEED`` is another."""
+    return int(os.environ.get("AFFECTKIT_TEST_SEED", "0"))
+
+
+@pytest.fixture(scope="session")
 def goldens(shared_data: Path) -> Path:
     """Folder of numbers computed with the published implementations."""
     folder = shared_data.parent / "goldens"

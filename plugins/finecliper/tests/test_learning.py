@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -79,7 +78,7 @@ class OnTask(FaceDynamicTraining):
         return self.task.reader()
 
 
-def learned(task: tasks.MadeClips, backbone: Path, work: Path, epochs: int, **options: Any) -> Mapping[str, np.ndarray]:
+def learned(task: tasks.MadeClips, backbone: Path, work: Path, seed: int, epochs: int, **options: Any) -> Mapping[str, np.ndarray]:
     """Probabilities of the test list before and after a training."""
     given = {"backbone": str(backbone), "size": SIDE, "ratio": 1.0, "held": 0.2, "augment": {"crop": 1.0}, "descriptions": 0.0, **options}
     training = OnTask(build(TuningOptions, given))
@@ -88,9 +87,9 @@ def learned(task: tasks.MadeClips, backbone: Path, work: Path, epochs: int, **op
     held = parts.pop("validation")
     side = fitting.halves(held.groups, 1)
     parts |= {"validation": held.take(np.flatnonzero(side)), "calibration": held.take(np.flatnonzero(~side))}
-    recipe = {"training": "finecliper/face_dynamic_training", "epochs": epochs, "batch_size": 32, "options": given, "seed": 2}
+    recipe = {"training": "finecliper/face_dynamic_training", "epochs": epochs, "batch_size": 32, "options": given, "seed": seed}
     how = {"optimiser": {"rate": 3e-3, "decay": 0.05, "clip": 1.0}, "schedule": {"warmup": 0.08}}
-    torch.manual_seed(2)
+    torch.manual_seed(seed)
     before = training.network().eval()
     after = train(training, build(Plan, recipe | how), parts, work, device="cpu").network
     batches, count = ClipBatches(training, training.fold.test), len(training.fold.test)
@@ -107,21 +106,21 @@ def learned(task: tasks.MadeClips, backbone: Path, work: Path, epochs: int, **op
 
 
 @pytest.mark.slow
-def test_it_beats_a_linear_reader_of_the_mean_frame(fer2013: Path, seeing: Path, tmp_path: Path):
+def test_it_beats_a_linear_reader_of_the_mean_frame(fer2013: Path, seeing: Path, tmp_path: Path, seed: int):
     task = tasks.expression_clips(fer2013, clips=700, size=SIDE)
-    found = learned(task, seeing, tmp_path, epochs=22)
+    found = learned(task, seeing, tmp_path, seed, epochs=22)
     gain = tasks.gain(task, found["after"], tasks.mean_probe(task))
-    print(json.dumps({"uar": tasks.score(task, found["after"]).value, "gain": gain.value, "low": gain.low}))  # noqa: T201
+    print(tasks.score(task, found["after"]), gain)  # noqa: T201  with -s: the figures of the README
     assert gain.low is not None
     assert gain.low > 0, gain
 
 
 @pytest.mark.slow
-def test_it_learns_an_order_that_it_was_blind_to(fer2013: Path, seeing: Path, tmp_path: Path):
+def test_it_learns_an_order_that_it_was_blind_to(fer2013: Path, seeing: Path, tmp_path: Path, seed: int):
     """Each clip is there forwards and backwards: whatever does not look at the order of frames is right in one half."""
     task = tasks.order_clips(fer2013, clips=480, size=SIDE)
-    found = learned(task, seeing, tmp_path, epochs=26, texts=ORDER)
-    truth = task.truth[task.test]
-    right = {name: float((values.argmax(1) == truth).mean()) for name, values in found.items()}
-    assert right["before"] == pytest.approx(0.5, abs=0.02)
-    assert right["after"] >= 0.9, right
+    found = learned(task, seeing, tmp_path, seed, epochs=26, texts=ORDER)
+    right = {name: tasks.score(task, values, "war") for name, values in found.items()}
+    print(right)  # noqa: T201  with -s: the figures of the README
+    assert right["before"].value == pytest.approx(0.5, abs=0.02)
+    assert right["after"].value >= 0.9, right

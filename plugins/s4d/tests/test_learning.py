@@ -20,7 +20,9 @@ NETWORK = {"patch": 16, "width": 128, "depth": 3, "heads": 4, "hidden": 256, "fi
 PICTURES = 1500  # of each class
 
 
-def learned(made: tasks.MadeClips, folder: Path, fer2013: Path, labels: tuple[str, ...], share: float, epochs: int) -> np.ndarray:
+def learned(
+    made: tasks.MadeClips, folder: Path, fer2013: Path, labels: tuple[str, ...], seed: int, share: float, epochs: int
+) -> np.ndarray:
     """What the network says of the test list after it has learned from the training list and from pictures."""
     made.write(folder)
     pictures = tasks.write_stills(fer2013, folder / "pictures", labels, PICTURES)
@@ -40,7 +42,7 @@ def learned(made: tasks.MadeClips, folder: Path, fer2013: Path, labels: tuple[st
         "name": "face_dynamic",
         "batch_size": 16,
         "epochs": epochs,
-        "seed": 1,
+        "seed": seed,
         "store": "fp32",
     }
     optimiser = {"rate": 1e-3, "decay": 0.05}
@@ -58,10 +60,10 @@ def learned(made: tasks.MadeClips, folder: Path, fer2013: Path, labels: tuple[st
 
 
 @pytest.mark.slow
-def test_order_is_learned(fer2013: Path, tmp_path: Path) -> None:
+def test_order_is_learned(fer2013: Path, tmp_path: Path, seed: int) -> None:
     """From neutral to happiness or back: whatever is blind to order is right in one half."""
     made = tasks.order_clips(fer2013)
-    said = learned(made, tmp_path, fer2013, ("neutral", "happiness"), share=0.12, epochs=24)
+    said = learned(made, tmp_path, fer2013, ("neutral", "happiness"), seed, share=0.12, epochs=24)
     assert tasks.score(made, tasks.mean_probe(made), "war").value == 0.5
     found = tasks.score(made, said, "war")
     print(found)  # noqa: T201  with -s: the figures of the README
@@ -69,10 +71,10 @@ def test_order_is_learned(fer2013: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_expressions_are_learned_better_than_from_the_mean_of_the_frames(fer2013: Path, tmp_path: Path) -> None:
+def test_expressions_are_learned_better_than_from_the_mean_of_the_frames(fer2013: Path, tmp_path: Path, seed: int) -> None:
     made = tasks.expression_clips(fer2013, clips=1400, test=700)
-    said = learned(made, tmp_path, fer2013, BASIC7.labels, share=0.06, epochs=16)
+    said = learned(made, tmp_path, fer2013, BASIC7.labels, seed, share=0.06, epochs=16)
     found = tasks.gain(made, said, tasks.mean_probe(made))
-    print(found)  # noqa: T201  with -s: the figures of the README
+    print(tasks.score(made, said), found)  # noqa: T201  with -s: the figures of the README
     assert found.low is not None
     assert found.low > 0
