@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 from collections.abc import Mapping
@@ -64,7 +65,7 @@ def make(
         plan: the recipe.
         registry: the plugins.
         out: folder of the files; made where it is not there.
-        device: as in :func:`affectkit.training.train`.
+        device: as in :func:`affectkit.training.train`; frozen networks that make features of the rows read there as well.
         launcher: as in :func:`affectkit.training.train`.
         limit: rows of each part at most, for a quick try; the record says so.
         restart: throws an unfinished training away.
@@ -75,6 +76,7 @@ def make(
         AffectKitError: for a recipe, data or training that do not fit; before anything is trained where that can be seen.
     """
     training = _component(plan, registry)
+    training.device = _reading_device(device, launcher)
     name = plan.name or training.name
     parts = None if _at_once(training) else _parts(training, plan, limit)
     try:
@@ -103,6 +105,22 @@ def make(
     if not trained.main:
         return Made((), {})
     return _write(training, plan, parts, trained, out / f"{name}.safetensors", command, limit)
+
+
+def _reading_device(name: str, launcher: Launcher) -> str:
+    """Where frozen networks read; with a launcher each process has the GPU of its number on its machine.
+
+    Raises:
+        UsageError: for an unknown name or an absent device.
+    """
+    import torch
+
+    from affectkit.batching import choose_device
+
+    if launcher == "none" or name == "cpu":
+        return str(choose_device(name))
+    number = os.environ.get("LOCAL_RANK" if launcher == "pytorch" else "SLURM_LOCALID", "0")
+    return str(choose_device(f"cuda:{number}")) if torch.cuda.is_available() else "cpu"
 
 
 def _at_once(training: Training) -> bool:

@@ -210,6 +210,8 @@ class Training(Component):
         learns: whether the network has parameters to learn. Where it has none, only what :meth:`settings` fits is fitted, and there is no training part.
         calibrates: whether :meth:`settings` fits something. Where not, all of validation is measured and there is no calibration part.
         limit: rows of a part at most, in a quick try; ``None`` for all.
+        device: where a frozen network reads whose answers are the rows, such as ``"cpu"`` or ``"cuda:0"``; known before :meth:`parts`. Batches are on the processor
+            all the same.
     """
 
     labels: LabelSet
@@ -217,6 +219,7 @@ class Training(Component):
     calibrates: ClassVar[bool] = True
     requires: ClassVar[tuple[str, ...]] = ()
     limit: int | None = None
+    device: str = "cpu"
 
     def limited(self, part: Part, seed: int = 0) -> Part:
         """The part, or as many of its rows, at random, as a quick try has; ask it where :meth:`figures` reads more than the part that it is given."""

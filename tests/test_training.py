@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from sklearn.metrics import recall_score
 
-from affectkit import fitting, plugins, training_rows
+from affectkit import fitting, making, plugins, training_rows
 from affectkit.api import PluginError, UsageError
 from affectkit.errors import StoreError
 from affectkit.labels import LabelSet
@@ -192,6 +192,33 @@ def test_bf16_on_the_processor(registry: plugins.Registry, tmp_path: Path) -> No
 def test_precisions_on_a_gpu(registry: plugins.Registry, tmp_path: Path, precision: str) -> None:
     record = make(plan_of(precision=precision), registry, tmp_path, device="cuda").record
     assert record["validation"]["all"]["war"]["value"] > 0.6
+
+
+def test_frozen_networks_are_told_the_device_before_they_read(
+    registry: plugins.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    def parts(self: Training, data: Path) -> None:
+        told.append(self.device)
+        raise UsageError("this is as far as the test goes")
+
+    monkeypatch.setattr(registry.get("learner/points").cls, "parts", parts)
+    for device in ("cpu", "cpu:0", "auto"):
+        with pytest.raises(UsageError, match="as far as the test goes"):
+            make(plan_of(), registry, tmp_path, device=device)
+    assert told == ["cpu", "cpu:0", "cuda:0" if torch.cuda.is_available() else "cpu"]
+    with pytest.raises(UsageError, match="unknown device 'gpu'; use auto, cpu, cuda or cuda:0"):
+        make(plan_of(), registry, tmp_path, device="gpu")
+
+
+def test_frozen_networks_of_several_processes_read_on_the_gpu_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("SLURM_LOCALID", "2")
+    for there, expected in ((True, ["cuda:1", "cuda:2", "cpu"]), (False, ["cpu", "cpu", "cpu"])):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+        assert [making._reading_device(*given) for given in (("auto", "pytorch"), ("cuda", "slurm"), ("cpu", "pytorch"))] == expected
 
 
 @pytest.mark.parametrize(

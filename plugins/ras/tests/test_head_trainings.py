@@ -207,6 +207,59 @@ def test_what_is_kept_is_what_a_run_sees(data: Path, registry: plugins.Registry,
     assert sum(len(part) for part in parts.values()) == 2 * MEDIA  # windows from 0 and 2 s of five seconds
 
 
+@pytest.mark.parametrize(("training", "detectors"), [("face_dynamic", ["cpu:0"]), ("audio", [])])
+def test_backbones_and_providers_read_where_device_says(
+    data: Path, registry: plugins.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, training: str, detectors: list[str]
+) -> None:
+    """As told by ``--device``; a processor with a number stands in for a GPU."""
+    component: Any = registry.get(f"ras/{training}").cls
+    there: dict[str, list[str]] = {"backbones": [], "detectors": []}
+    backbone, detector = component.load_backbone, registry.get("mini/faces").cls.load  # type: ignore[attr-defined]
+
+    def load_backbone(self: Any, device: torch.device) -> None:
+        there["backbones"].append(str(device))
+        backbone(self, device)
+
+    def load(self: Any, device: torch.device, dtype: torch.dtype) -> None:
+        there["detectors"].append(str(device))
+        detector(self, device, dtype)
+
+    monkeypatch.setattr(component, "load_backbone", load_backbone)
+    monkeypatch.setattr(registry.get("mini/faces").cls, "load", load)
+    words = [
+        "train",
+        f"ras/{training}",
+        "--data",
+        data / "run",
+        "--labels",
+        data / "labels.csv",
+        "--out",
+        tmp_path / "out",
+        "--device",
+        "cpu:0",
+    ]
+    changes = {"epochs": 1, "batch_size": 4, "options.set": "basic8", "options.cache": tmp_path / "kept"}
+    changes["options.backbone"] = component().write_random("backbone", tmp_path)
+    changes |= {"options.speech": False} if training == "audio" else {}
+    done = CliRunner().invoke(cli, [*map(str, words), *(word for item in changes.items() for word in ("--set", "{}={}".format(*item)))])
+    assert done.exit_code == 0, done.output
+    assert there == {"backbones": ["cpu:0"], "detectors": detectors}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize(("training", "given"), [(FaceDynamicTraining, {}), (AudioTraining, {"speech": False})])
+def test_what_is_kept_of_a_gpu_is_what_a_processor_says(data: Path, tmp_path: Path, training: Any, given: dict[str, Any]) -> None:
+    backbone = str(training(training.Options(labels=data / "labels.csv")).component().write_random("backbone", tmp_path))
+    kept = []
+    for device in ("cpu", "cuda:0"):
+        where = {"backbone": backbone, "cache": tmp_path / device}
+        made = training(training.Options(labels=data / "labels.csv", set="basic8", **where, **given))
+        made.device = device
+        part = made.parts(data / "run")["train"]
+        kept.append(part.batch(np.arange(len(part)), None))
+    np.testing.assert_allclose(kept[0]["frames"], kept[1]["frames"], atol=1e-2, rtol=1e-2)
+
+
 @pytest.mark.parametrize(("training", "given"), [(FaceDynamicTraining, {}), (AudioTraining, {"speech": False})])
 def test_windows_are_read_together_and_kept_as_if_alone(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, training: Any, given: dict[str, Any]

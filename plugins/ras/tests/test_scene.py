@@ -12,6 +12,7 @@ import torch
 from affectkit_ras import tiny_text
 from affectkit_ras.language import SceneEmotion, TextEmotion
 from affectkit_ras.text_models import TextOptions
+from affectkit_ras.text_network import Encoder
 from affectkit_ras.trainings.language import HeadOptions, SceneTraining
 from affectkit_ras.trainings.texts import read
 from click.testing import CliRunner
@@ -171,6 +172,25 @@ def test_shares_are_learned_where_they_are_asked_for(folders, tmp_path: Path):
     tensors = {name: torch.as_tensor(value) for name, value in batch.items()}
     expected = -(network(tensors).log_softmax(1) * tensors["truth"]).sum(1).mean()
     torch.testing.assert_close(soft.loss(network, tensors, torch.ones(8)), expected)
+
+
+@pytest.mark.parametrize(
+    "device", ["cpu:0", pytest.param("cuda:0", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"))]
+)
+def test_a_frozen_encoder_reads_where_device_says(folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str):
+    """And what it says comes back to the processor."""
+    moved: list[str] = []
+    to = Encoder.to
+    monkeypatch.setattr(Encoder, "to", lambda self, *given: (moved.extend(map(str, given)), to(self, *given))[1])
+    options = HeadOptions(encoder="sentence", sentence=str(folders["sentence"]))
+    features = []
+    for place in ("cpu", device):
+        training = SceneTraining(options)
+        training.device = place
+        features.append(training.parts(mixed(tmp_path / "mixed.csv"))["train"].batch(np.arange(3), None)["feature"])
+    assert moved == ["cpu", "cpu", device, device]  # both parts of the texts
+    assert features[1].device.type == "cpu"
+    torch.testing.assert_close(*features, atol=1e-4, rtol=1e-4)
 
 
 def test_names_of_labels_are_read_as_well(tmp_path: Path):

@@ -70,7 +70,7 @@ class Frames:
         return replace(part, batch=batch, lengths=self.counts[rows])
 
 
-def read_frames(runs: Sequence[Path], component: Modality, read: Read, about: str, cache: Path) -> Frames:
+def read_frames(runs: Sequence[Path], component: Modality, read: Read, about: str, cache: Path, device: torch.device) -> Frames:
     """Frames of every window of runs in which a modality has evidence.
 
     Args:
@@ -79,6 +79,7 @@ def read_frames(runs: Sequence[Path], component: Modality, read: Read, about: st
         read: makes frames of a batch.
         about: what the frames depend on beside the media and recipes: the backbone and the component's options.
         cache: folder in which they are kept, half as precise as they are made.
+        device: where providers of faces, speech and other inputs run.
 
     Raises:
         UsageError: where a run says nothing of its media, or an input cannot be made.
@@ -105,7 +106,7 @@ def read_frames(runs: Sequence[Path], component: Modality, read: Read, about: st
             )
             stem = cache / f"{part_name(record['id'])}.{hashlib.sha256(key.encode()).hexdigest()[:12]}"
             if not _file(stem, "json").is_file():
-                plan = plan or _plan(recipe, registry, component)
+                plan = plan or _plan(recipe, registry, component, device)
                 with torch.inference_mode():
                     _keep(stem, _medium(_open(record, info.get("inputs", {})), plan, component, read))
             index = json.loads(_file(stem, "json").read_text(encoding="utf-8"))
@@ -115,7 +116,7 @@ def read_frames(runs: Sequence[Path], component: Modality, read: Read, about: st
     return found
 
 
-def _plan(recipe: Recipe, registry: Registry, component: Modality) -> Plan:
+def _plan(recipe: Recipe, registry: Registry, component: Modality, device: torch.device) -> Plan:
     """What a component needs by a recipe, with its providers loaded.
 
     Raises:
@@ -131,7 +132,7 @@ def _plan(recipe: Recipe, registry: Registry, component: Modality) -> Plan:
             reasons = "; ".join(plan.unavailable.get(kind, ())) or "no provider of it is chosen"
             raise UsageError(f"{component.id} learns from windows with {kind!r}, which nothing makes: {reasons}")
     for provider in (provider for found in plan.providers.values() for provider in found):
-        provider.load(torch.device("cpu"), torch.float32)
+        provider.load(device, torch.float32)
     return plan
 
 

@@ -157,7 +157,7 @@ class _HeadTraining(Training):
         part = partial(Part, table.truth, table.groups, about=about, views=views if name != "train" and len(views) > 1 else {})
         shares = table.shares[:, : len(self.labels)]
         tokens = _Tokens(ids)
-        read_once = None if self.options.fine_tune else features(self.encoder, ids, TOGETHER)
+        read_once = None if self.options.fine_tune else features(self.encoder, ids, TOGETHER, torch.device(self.device))
 
         def batch(rows: np.ndarray, turn: Turn | None) -> Mapping[str, Any]:
             found = tokens(rows) if read_once is None else {"feature": read_once[torch.from_numpy(rows)]}

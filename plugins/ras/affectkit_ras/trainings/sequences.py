@@ -29,12 +29,10 @@ class SequenceOptions(Labels):
 
     Attributes:
         backbone: folder of another backbone; ``None`` for the one from the hub.
-        device: where the backbone reads: ``"auto"``, ``"cpu"``, ``"cuda"``.
         cache: folder in which is kept what it says; ``None`` for one beside the data.
     """
 
     backbone: str | None = None
-    device: str = "auto"
     cache: Path | None = None
 
 
@@ -115,13 +113,14 @@ class SequenceTraining(RunTraining):
 
     def parts(self, data: Path) -> Mapping[str, Part]:
         """Windows that have a label and something for the backbone to read."""
-        from affectkit.batching import choose_device
+        import torch
+
         from affectkit_ras.trainings.clips import read_frames
 
         self._found = found = labelled(data, self.options.labels, self.options.set)
         component: Any = self.component()
         component.id = self.owner
-        device = choose_device(self.options.device)
+        device = torch.device(self.device)
         component.load_backbone(device)
         self._size, self._fingerprint = component.frames.size, component.frames.fingerprint
 
@@ -131,7 +130,7 @@ class SequenceTraining(RunTraining):
 
         cache = self.options.cache or data.resolve().with_name(f"{data.resolve().name}.features") / component.name
         about = f"{self._fingerprint} {replace(component.options, backbone=None)}"
-        frames = read_frames(found.runs, component, read, about, cache)
+        frames = read_frames(found.runs, component, read, about, cache, device)
         if not frames.windows:
             raise UsageError(f"in no window of {data} there is anything for {self.owner} to go by")
         truth, _ = project(found.truth(frames.windows), found.labels, BASIC8, "other")

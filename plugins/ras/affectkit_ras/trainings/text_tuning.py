@@ -36,19 +36,21 @@ class Reader(nn.Module):
 
 
 @torch.no_grad()
-def features(encoder: Encoder, ids: Sequence[Tensor], together: int) -> Tensor:
-    """What a frozen encoder makes of texts, (N, D) float32.
+def features(encoder: Encoder, ids: Sequence[Tensor], together: int, device: torch.device) -> Tensor:
+    """What a frozen encoder makes of texts, (N, D) float32 on the processor.
 
     Args:
-        encoder: in evaluation mode.
+        encoder: in evaluation mode; it stays on the device.
         ids: N texts as tokens.
         together: texts that are read at once, those of like length.
+        device: where they are read.
     """
+    encoder.to(device)
     out = torch.empty(len(ids), encoder.width)
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     for begin in range(0, len(order), together):
         rows = order[begin : begin + together]
         batch = nn.utils.rnn.pad_sequence([ids[row] for row in rows], batch_first=True)
         mask = torch.arange(batch.shape[1]) < torch.tensor([len(ids[row]) for row in rows])[:, None]
-        out[rows] = encoder(batch, mask).feature.float()
+        out[rows] = encoder(batch.to(device), mask.to(device)).feature.float().cpu()
     return out
