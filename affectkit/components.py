@@ -393,7 +393,8 @@ class Modality(Component):
         unit: ``"window"``: one prediction per window. ``"frame"``: one per picture, averaged over each window. ``"media"``:
             one per medium, that holds for every window.
         context: seconds that it wants to look at around a window's centre, ``None`` for the window itself.
-        asked: whether it matches what it sees with texts, which its option ``labels`` takes; ``affectkit run --labels`` asks it then.
+        asked: whether it matches what it sees with texts, which its option ``labels`` takes; ``affectkit run --labels`` asks it then. A mapping of labels to
+            texts makes these labels its classes (:func:`affectkit.labels.of_texts`).
     """
 
     labels: LabelSet | tuple[LabelSet, ...]

@@ -11,7 +11,7 @@ EmoAffectNet's released weights have the order of ``AFFECTNET7``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -208,21 +208,27 @@ def canonical(label: str) -> str:
     return ALIASES.get(name, name)
 
 
-def of_texts(texts: Sequence[str]) -> LabelSet:
+def of_texts(texts: Sequence[str] | Mapping[str, str | Sequence[str]]) -> LabelSet:
     """The label set of texts that somebody asks a modality to match.
 
     The seven basic or compound names are that set. Others are quantities in [0, 1]: what they share of a similarity says nothing about the
-    basic emotions, so nothing projects it onto them.
+    basic emotions, so nothing projects it onto them. Texts that are given by label stand for classes: they are projected as these labels.
 
     Args:
-        texts: the texts, in any spelling.
+        texts: the texts, in any spelling; or by label the text or texts that stand for it.
 
     Raises:
-        ConfigError: for fewer than two texts, one without letters, or two that become the same label.
+        ConfigError: for fewer than two texts, one without letters, two that become the same label, or a text of two labels.
 
     >>> of_texts(["bored", "Much relieved"]).labels
     ('bored', 'much_relieved')
+    >>> of_texts({"happiness": "glad", "sadness": "in tears"}).kind
+    'categorical'
     """
+    classes = isinstance(texts, Mapping)
+    if isinstance(texts, Mapping):
+        _check_texts(texts)
+        texts = list(texts)
     names = tuple(_snake_case(text) for text in texts)
     if len(names) < 2:
         raise ConfigError(f"labels must be at least two texts, because each is compared with the others; found {list(texts)}")
@@ -234,7 +240,24 @@ def of_texts(texts: Sequence[str]) -> LabelSet:
             raise ConfigError(f"labels has {first!r} and {texts[place]!r}, which are both the label {name!r}; leave one of them out")
     known = [labels for labels in (BASIC7, COMPOUND7) if names == labels.labels]
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
-    return known[0] if known else LabelSet(f"labels_{digest}", names, kind="continuous")
+    if known:
+        return known[0]
+    return LabelSet(f"classes_{digest}", names) if classes else LabelSet(f"labels_{digest}", names, kind="continuous")
+
+
+def _check_texts(texts: Mapping[str, str | Sequence[str]]) -> None:
+    """Each label has texts with letters, which no other label has.
+
+    Raises:
+        ConfigError: otherwise.
+    """
+    owners: dict[tuple[str, ...], str] = {}
+    for label, given in texts.items():
+        words = (given,) if isinstance(given, str) else tuple(given)
+        if not words or not all(any(letter.isalnum() for letter in text) for text in words):
+            raise ConfigError(f"labels: {label} needs a text with letters, found {given!r}")
+        if (other := owners.setdefault(words, label)) != label:
+            raise ConfigError(f"labels: {other} and {label} have the same text, {words[0]!r}; nothing would tell them apart")
 
 
 @dataclass(frozen=True)

@@ -236,7 +236,8 @@ def _sequence(
 
 def _refuse(annotation: Any, value: Any, where: Where, locate: Locate, problems: list[AffectKitError]) -> Any:
     quotes = "; put it in quotes" if annotation is str and isinstance(value, int | float) else ""
-    text = f"expected {expected(annotation)}, found {found(value)}{quotes}"
+    space = "; YAML wants a space after the colon" if value is None and where and ":" in where[-1] else ""
+    text = f"expected {expected(annotation)}, found {found(value)}{quotes}{space}"
     problems.append(ConfigError(f"{locate(where)}{show(where)}: {text}" if where else f"{locate(where)}{text}"))
     return _BAD
 

@@ -195,6 +195,58 @@ def test_options_of_the_component_may_name_the_fold(data: Path, weights: Path, c
     assert figures(found["folds"]["2"]) == pytest.approx(expected(clips, [2], {2: 1}))
 
 
+def greys(*classes: str) -> str:
+    """The option that gives classes texts of one's own."""
+    return "labels={" + ", ".join(f"{label}: grey {shown(canonical(label)):.0f}" for label in classes) + "}"
+
+
+def test_texts_of_ones_own_are_scored_as_the_classes_that_they_stand_for(data: Path, clips: Clips, tmp_path: Path) -> None:
+    """In any order, and by any name that the class has."""
+    names = ["fear", "joy", "Neutral", *(label for label in DFEW7.labels if label not in ("fear", "happiness", "neutral"))]
+    words = ("--dataset", "dfew", "--data", data, "--folds", "1-2", "--option", greys(*names))
+    found = evaluate("grey/asked", *words, "--out", tmp_path / "run")
+    assert figures(found["pooled"]) == pytest.approx(expected(clips, [1, 2], {}))
+    assert evaluate("grey/asked", *words, "--out", tmp_path / "run")["folds"]["1"]["answered_before"] == 14
+    (again,) = evaluate(tmp_path / "run", "--labels", tmp_path / "run/labels.csv", "--set", "dfew7")["sets"].values()
+    assert figures(again["sources"]["grey/asked"]) == pytest.approx(figures(found["pooled"]))
+
+
+def test_a_table_wants_texts_for_the_classes_that_it_has(tmp_path: Path) -> None:
+    for label in ("anger", "fear"):
+        folder(tmp_path / label, [shown(label)] * 4)
+    (tmp_path / "clips.csv").write_text("file,label,split\nanger,anger,test\nfear,fear,test\n")
+    assert figures(evaluate("grey/asked", "--dataset", "csv", "--data", tmp_path, "--option", greys("fear", "anger"))["pooled"]) == (1, 1)
+    found = refused("evaluate", "grey/asked", "--dataset", "csv", "--data", tmp_path, "--option", greys("fear", "sadness"))
+    assert found == (
+        "Error: grey/asked cannot be scored on csv: labels has no text for anger; give each of its classes a text: "
+        "--option 'labels={anger: TEXT, fear: TEXT}'\n"
+    )
+
+
+CLASSES = f"give each of its classes a text: --option 'labels={{{', '.join(f'{label}: TEXT' for label in DFEW7.labels)}}}'"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("labels=[grey 0, grey 30]", f"is continuous, dfew7 is categorical; {CLASSES}"),
+        (
+            greys("anger", *DFEW7.labels).replace("anger: grey", "angry: dark grey", 1),
+            f"cannot be scored on dfew: labels has two texts for anger; {CLASSES}",
+        ),
+        (
+            "labels={bored: grey 0, happy: grey 120, sadness: grey 150, smug: grey 80}",
+            "labels has no text for neutral, anger, surprise, disgust, fear and has a text for what is none of its classes, bored, smug; ",
+        ),
+        ("labels={anger: grey 30, fear: grey 30}", "labels: anger and fear have the same text, 'grey 30'; nothing would tell them apart"),
+        ("labels={anger: '!', fear: grey 30}", "labels: anger needs a text with letters, found '!'"),
+        ("labels={anger:grey, fear: grey 30}", "labels.anger:grey: expected text, found null; YAML wants a space after the colon"),
+    ],
+)
+def test_texts_that_are_not_one_for_each_class(data: Path, option: str, message: str) -> None:
+    assert message in refused("evaluate", "grey/asked", "--dataset", "dfew", "--data", data, "--folds", 1, "--option", option)
+
+
 def test_a_modality_of_single_pictures_says_the_mean_of_them(tmp_path: Path) -> None:
     folder(tmp_path / "clip", [shown("anger"), shown("anger"), shown("fear")])
     (tmp_path / "clips.csv").write_text("file,label,split\nclip,angry,test\n")

@@ -21,7 +21,7 @@ from affectkit.datasets.items import Fold
 from affectkit.errors import AffectKitError, LabelError, UsageError, raise_all
 from affectkit.evaluation import Answers, Scored, Unanswered, shared_labels, side_by_side, why_not
 from affectkit.intervals import RESAMPLES, scores
-from affectkit.labels import LabelSet
+from affectkit.labels import LabelSet, canonical
 
 if TYPE_CHECKING:
     import torch
@@ -250,11 +250,42 @@ def _of_other_folds(record: Mapping[str, Any], fold: Fold) -> list[str]:
 
 
 def _spoken(modality: Modality, fold: Fold) -> LabelSet:
-    """The label set of a modality that shares most with that of a data set."""
+    """The label set of a modality that shares most with that of a data set.
+
+    Raises:
+        LabelError: where there is none, or its own texts are not one for each class of the data set.
+    """
     own = max(modality.label_sets, key=lambda labels: shared_labels(labels, fold.labels))
-    if not shared_labels(own, fold.labels):
-        raise LabelError(f"{modality.id} cannot be scored on {fold.dataset}: {why_not(modality.label_sets, fold.labels)}")
-    return own
+    texts = getattr(modality.options, "labels", None) if modality.asked else None
+    found = ""
+    if isinstance(texts, Mapping):
+        found = _not_one_to_one([canonical(label) for label in texts], fold)
+    elif not shared_labels(own, fold.labels):
+        found = why_not(modality.label_sets, fold.labels)
+    if not found:
+        return own
+    advice = ""
+    if texts is not None and not isinstance(texts, str):
+        classes = ", ".join(f"{label}: TEXT" for label in fold.labels.labels if label in _occurring(fold))
+        advice = f"; give each of its classes a text: --option 'labels={{{classes}}}'"
+    raise LabelError(f"{modality.id} cannot be scored on {fold.dataset}: {found}{advice}")
+
+
+def _occurring(fold: Fold) -> set[str]:
+    """The classes that items of a fold have: the table of somebody's own may have fewer than its label set."""
+    return {fold.labels.labels[item.label] for item in (*fold.train, *fold.test)}
+
+
+def _not_one_to_one(given: Sequence[str], fold: Fold) -> str:
+    """In what way texts of these labels are not one for each class of a data set; nothing where they are."""
+    classes = {canonical(label): label for label in fold.labels.labels}
+    flaws = [
+        ("has no text for", [label for name, label in classes.items() if label in _occurring(fold) and name not in given]),
+        ("has two texts for", [label for name, label in classes.items() if given.count(name) > 1]),
+        ("has a text for what is none of its classes,", [name for name in dict.fromkeys(given) if name not in classes]),
+    ]
+    told = " and ".join(f"{words} {', '.join(labels)}" for words, labels in flaws if labels)
+    return told and f"labels {told}"
 
 
 def _answers(modality: Modality, fold: Fold, said: Said) -> Answers:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from affectkit.api import AU12, BASIC7, About, Audio, Checkpoint, Clip, Evidence, Input, Modality, Needs, Output, Provider, hookimpl
 from affectkit.clip_training import ClipOptions, ClipTraining
-from affectkit.labels import DFEW7
+from affectkit.labels import DFEW7, of_texts
 
 SIDE = 8
 
@@ -92,6 +92,31 @@ class Fixed(Window):
 
     name = "fixed"
     Options = NoFile
+
+
+@dataclass(frozen=True)
+class Texts:
+    labels: tuple[str, ...] | Mapping[str, str] = ("grey 0", "grey 255")
+
+
+class Asked(Window):
+    """Says which of some texts fits best; a text is a grey level."""
+
+    name = "asked"
+    asked = True
+    Options = Texts
+
+    def __init__(self, options=None):
+        super().__init__(options)
+        self.labels = of_texts(self.options.labels)
+
+    def predict(self, batch: Mapping) -> Output:
+        import torch
+
+        texts = self.options.labels
+        levels = torch.tensor([float(text.split()[-1]) for text in (texts.values() if isinstance(texts, Mapping) else texts)])
+        seen = batch["crops"].float().sum((1, 2, 3, 4)) / (batch["crops_mask"].sum(1) * SIDE * SIDE * 3)
+        return Output({self.labels: (-(seen[:, None] - levels).abs()).softmax(1)})
 
 
 class Units(Window):
@@ -207,7 +232,7 @@ class Learn(ClipTraining):
 
 @hookimpl
 def affectkit_modalities():
-    return [Window, Frame, Marked, Fixed, Units, Ear, Broken, Stuck, Counted, Unmade]
+    return [Window, Frame, Marked, Fixed, Asked, Units, Ear, Broken, Stuck, Counted, Unmade]
 
 
 @hookimpl

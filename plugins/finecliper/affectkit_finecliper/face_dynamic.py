@@ -47,15 +47,16 @@ class FaceDynamicOptions:
     Attributes:
         tuned: file that ``affectkit train finecliper/face_dynamic`` wrote; or ``clip`` for CLIP as it is, which has learned nothing of faces in motion.
         backbone: folder of another CLIP of open_clip, or a file of the weights of ViT-B/16 with open_clip's or OpenAI's names.
-        labels: what is asked for: the name of a label set, or any texts, at least two (``affectkit run --labels``). ``None`` for the labels that ``tuned`` was
-            tuned on, and for ``basic7`` where it is ``clip``.
+        labels: what is asked for: the name of a label set, any texts, at least two (``affectkit run --labels``), or texts of classes by their labels: one that
+            says how a face looks, or two, what it looks like and what it does not. ``None`` for the labels that ``tuned`` was tuned on, and for ``basic7``
+            where it is ``clip``.
         streams: what is looked at beside the frames; what ``tuned`` does not mix cannot be.
         least: crops that a window must hold.
     """
 
     tuned: str | None = None
     backbone: str | None = None
-    labels: tuple[str, ...] | str | None = None
+    labels: tuple[str, ...] | Mapping[str, str | tuple[str, str]] | str | None = None
     streams: tuple[Stream, ...] = ("frames",)
     least: int = 2
 

@@ -128,11 +128,14 @@ def described(labels: LabelSet, known: Mapping[str, Sides] = TEXTS) -> tuple[Sid
     return tuple(known[canonical(label)] for label in labels.labels)
 
 
-def asked(labels: str | Sequence[str], known: Mapping[str, Sides] = TEXTS) -> tuple[LabelSet, tuple[Sides, ...]]:
-    """What the option ``labels`` asks for: a label set by its name, or any texts.
+def asked(
+    labels: str | Sequence[str] | Mapping[str, str | tuple[str, str]], known: Mapping[str, Sides] = TEXTS
+) -> tuple[LabelSet, tuple[Sides, ...]]:
+    """What the option ``labels`` asks for: a label set by its name, any texts, or texts of classes by their labels.
 
     Args:
-        labels: name of a categorical label set, or at least two texts. Texts that are the labels of ``basic7`` or ``compound7`` are that set.
+        labels: name of a categorical label set, or at least two texts. Texts that are the labels of ``basic7`` or ``compound7`` are that set. By label: how a
+            face looks, or both sides.
         known: what labels look like.
 
     Raises:
@@ -147,6 +150,13 @@ def asked(labels: str | Sequence[str], known: Mapping[str, Sides] = TEXTS) -> tu
             raise ConfigError(f"labels: there is no label set {labels!r} of emotions. {did_you_mean(labels, able)}")
         return KNOWN[labels], described(KNOWN[labels], known)
     found = of_texts(labels)
+    if isinstance(labels, Mapping):
+        return found, tuple(_sides(given) for given in labels.values())
     if found.kind == "categorical":
         return found, described(found, known)
-    return found, tuple(Sides(ASKED.positive.format(text), ASKED.negative.format(text)) for text in labels)
+    return found, tuple(_sides(text) for text in labels)
+
+
+def _sides(given: str | tuple[str, str]) -> Sides:
+    """Both sides of what somebody wrote; one text is put into :data:`ASKED`."""
+    return Sides(*(side.format(given) for side in (ASKED.positive, ASKED.negative))) if isinstance(given, str) else Sides(*given)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import astuple
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +16,7 @@ import torch
 from affectkit_finecliper import clip_files
 from affectkit_finecliper.face_dynamic import FaceDynamic, FaceDynamicOptions
 from affectkit_finecliper.shape import STREAMS
+from affectkit_finecliper.texts import TEXTS
 from affectkit_finecliper.tuned import read_tuned
 from affectkit_finecliper.views import DRAWN, drawn, nearest
 from click.testing import CliRunner, Result
@@ -28,7 +31,7 @@ from affectkit.cli import cli
 from affectkit.labels import KNOWN
 from affectkit.testing import ModalityContract
 
-from .conftest import face_clip, loaded, predict, values
+from .conftest import SIDE, face_clip, loaded, predict, values
 
 ALL = ("parsing", "landmarks")
 
@@ -332,6 +335,49 @@ def test_texts_of_the_command_line_are_asked_for(tiny: Path, shared_data: Path, 
     mean = medium["mean"]["finecliper/face_dynamic"]
     assert set(mean) == {"bored", "much_relieved"}
     assert sum(mean.values()) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of two clips of each class of MAFW, of random pixels."""
+    folder, random = tmp_path_factory.mktemp("clips"), np.random.default_rng(0)
+    lines = ["file,label,split"]
+    for number, label in enumerate(KNOWN["mafw11"].labels * 2):
+        clip = folder / str(number)
+        clip.mkdir()
+        for frame in range(3):
+            cv2.imwrite(str(clip / f"{frame}.png"), random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))
+        lines.append(f"{number},{label},test")
+    (folder / "clips.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_a_data_set_is_scored_by_name_of_its_labels_and_by_texts(table: Path, backbone: Path, tmp_path: Path):
+    """The same texts, given by label in another order, say the same of every clip; other texts say something else."""
+    mafw = KNOWN["mafw11"]
+    ours = {label: list(astuple(TEXTS[label])) for label in mafw.labels[::-1]}
+    words = ["evaluate", "finecliper/face_dynamic", "--dataset", "csv", "--data", str(table), "--bootstrap", "0", "--json"]
+    words += ["--option", "tuned=clip", "--option", f"backbone={backbone}"]
+    found = {}
+    for name, labels in {"set": "mafw11", "same": ours, "other": {label: f"most {label}" for label in ours}}.items():
+        result = call(*words, "--option", f"labels={json.dumps(labels)}", "--out", str(tmp_path / name))
+        assert result.exit_code == 0, result.output
+        scored = json.loads(result.stdout)
+        assert (scored["labels"], scored["pooled"]["rows"]) == (list(mafw.labels), 22)
+        rows = affectkit.read_run(tmp_path / name).sort_values("media")
+        found[name] = rows[[f"p_{label}" for label in mafw.labels]].to_numpy()
+    np.testing.assert_allclose(found["same"], found["set"], atol=1e-5)
+    assert np.abs(found["other"] - found["set"]).max() > 1e-3
+
+
+def test_a_data_set_is_not_scored_by_texts_that_stand_for_none_of_its_classes(table: Path, backbone: Path):
+    words = ["evaluate", "finecliper/face_dynamic", "--dataset", "csv", "--data", str(table), "--option", "tuned=clip"]
+    result = call(*words, "--option", f"backbone={backbone}", "--option", "labels=[bored, much relieved]")
+    assert result.exit_code == 2
+    assert (
+        "is continuous, mafw11 is categorical; give each of its classes a text: --option 'labels={anger: TEXT, anxiety: TEXT,"
+        in result.output
+    )
 
 
 def test_compound_expressions_are_asked_for_by_name(tiny: Path, shared_data: Path, tmp_path: Path):

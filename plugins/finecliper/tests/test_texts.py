@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from affectkit_finecliper.texts import TEXTS, asked, described
+from affectkit_finecliper.texts import TEXTS, Sides, asked, described
 from open_clip import SimpleTokenizer
 
 from affectkit.api import BASIC7, COMPOUND7, ConfigError, LabelSet
@@ -47,16 +47,24 @@ def test_other_texts_are_quantities_with_a_sentence_around_them():
     assert sides[1].negative == "a face that does not look in love at all"
 
 
+def test_texts_by_label_are_classes():
+    found, sides = asked({"happy": "glad", "anger": ("an angry face", "a friendly face")})
+    assert (found.kind, found.labels) == ("categorical", ("happy", "anger"))
+    assert sides == (Sides("a face that looks glad", "a face that does not look glad at all"), Sides("an angry face", "a friendly face"))
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
+        ({"anger": "cross"}, "at least two texts"),
+        ({"anger": "cross", "fear": ("", "at ease")}, "labels: fear needs a text with letters, found ('', 'at ease')"),
         ("dfew8", "there is no label set 'dfew8' of emotions. Did you mean dfew7?"),
         ("va", "there is no label set 'va' of emotions"),
         (["bored"], "at least two texts"),
         (["bored", "Bored"], "which are both the label 'bored'"),
     ],
 )
-def test_what_cannot_be_asked_for(labels: str | list[str], message: str):
+def test_what_cannot_be_asked_for(labels: str | list[str] | dict[str, str], message: str):
     with pytest.raises(ConfigError) as caught:
         asked(labels)
     assert message in str(caught.value)

@@ -29,13 +29,14 @@ class LabelMatchOptions:
     """Options of mini/label_match.
 
     Attributes:
-        labels: the texts that are asked for, at least two; ``None`` for the seven basic and, by themselves, the seven compound expressions.
+        labels: the texts that are asked for, at least two; or the text of each class, by its label. ``None`` for the seven basic and, by themselves, the
+            seven compound expressions.
         prompts: sentences that each text is put into, at ``{}``; their embeddings are averaged.
         towers: path of a file that ``affectkit train mini/label_match`` wrote, instead of the one in this package.
         backbone: path of the weights of mini/face_static that ``towers`` were trained over, instead of those in this package.
     """
 
-    labels: tuple[str, ...] | None = None
+    labels: tuple[str, ...] | Mapping[str, str] | None = None
     prompts: tuple[str, ...] = PROMPTS
     towers: str | None = None
     backbone: str | None = None
@@ -68,7 +69,7 @@ class LabelMatch(Modality):
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)
         texts = self.options.labels
-        self._texts = CALLED if texts is None else {of_texts(texts): texts}
+        self._texts = CALLED if texts is None else {of_texts(texts): tuple(texts.values() if isinstance(texts, Mapping) else texts)}
         self.labels = tuple(self._texts)
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:

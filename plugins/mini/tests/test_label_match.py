@@ -110,6 +110,17 @@ def test_the_names_of_a_known_set_are_that_set(labels):
     assert len(CALLED[labels]) == len(labels)
 
 
+def test_texts_by_label_are_classes(asking):
+    """And say what the texts by themselves say."""
+    component = LabelMatch(LabelMatchOptions(labels={"sadness": "bored", "happiness": "relieved"}))
+    component.load(torch.device("cpu"), torch.float32)
+    (labels,) = component.label_sets
+    assert (labels.labels, labels.kind) == (("sadness", "happiness"), "categorical")
+    alone = asking("bored", "relieved")
+    one, other = (predict(part, face_clip()).values[part.label_sets[0]] for part in (component, alone))
+    torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
