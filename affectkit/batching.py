@@ -95,6 +95,21 @@ def as_tensors(given: Any) -> dict[str, torch.Tensor]:
     return dict(given)
 
 
+def mean_of_views(rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The mean per clip, (B, D), of what is said of its views, in an order of additions that does not depend on the batch.
+
+    Args:
+        rows: (N, D), of those views that the mask tells, in its order.
+        mask: (B, V) bool; each clip has a view.
+
+    >>> mean_of_views(torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([[True, False], [True, True]])).tolist()
+    [[1.0], [3.0]]
+    """
+    padded = rows.new_zeros(*mask.shape, rows.shape[1])
+    padded[mask] = rows
+    return padded.sum(1) / mask.sum(1, keepdim=True)
+
+
 def collate(rows: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Stacks clips into a batch; the first dimension may differ and is padded with zeros.
 

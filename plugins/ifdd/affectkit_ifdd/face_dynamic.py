@@ -155,13 +155,15 @@ class FaceDynamic(Modality):
         """As in :class:`Modality`. ``views`` (B, V, T, S, S, 3) uint8 RGB and ``views_mask`` (B, V) bool, ``times`` (B, V, T) float64 in seconds, ``faces`` (B,) float32."""
         import torch
 
+        from affectkit.batching import mean_of_views
+
         mask = batch["views_mask"]
         found = [Told.of(self.see(pictures)) for pictures in batch["views"][mask].split(TOGETHER)]
         told = Told(*(torch.cat(values) for values in zip(*found, strict=True)))
-        logits = _mean(told.logits, mask)
+        logits = mean_of_views(told.logits, mask)
         return Output(
             values={self.known.labels: (logits / self.known.temperature).softmax(1)},
-            embeddings={"motion": _mean(told.feature, mask)},
+            embeddings={"motion": mean_of_views(told.feature, mask)},
             quality={"faces": batch["faces"]},
             notes=self._notes(told, batch["times"][mask], mask),
         )
@@ -222,13 +224,6 @@ class FaceDynamic(Modality):
 def settings_of(sizes: Sizes, stride: int) -> dict[str, Any]:
     """What a file says in its header that its shapes do not tell."""
     return {"frames": sizes.frames, "stride": stride, "released": sizes.released}
-
-
-def _mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The mean (B, D) over the views of each clip, of (N, D) over those that a mask (B, V) tells; in an order that does not depend on the batch."""
-    padded = values.new_zeros(*mask.shape, values.shape[1])
-    padded[mask] = values
-    return padded.sum(1) / mask.sum(1, keepdim=True)
 
 
 def _rounded(values: torch.Tensor) -> list[Any]:

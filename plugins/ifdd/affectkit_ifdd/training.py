@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from affectkit_ifdd.model import IFDD
 
+KINETICS, RANDOM = "k400", "random"  # what a training begins with, beside the path of a file
 OWN_BATCH = 16  # clips of a step of the authors, by which their constraint term, a sum, is to be multiplied to be a mean
 
 
@@ -60,9 +61,8 @@ class TrainingOptions(ClipOptions):
             crops of at least 0.5 and changes of colour otherwise.
         stride: native frames from one frame to the next, from a random place; 0 draws them from the whole clip, one of each of as many equal pieces. ``None``
             is 1 on FERV39k, 2 on MAFW, and 0 otherwise, also on DFEW, whose clips of sixteen frames were drawn so.
-        start: what the transformer begins with: the weights of Kinetics-400, or random numbers, as the authors' code does because it never calls what loads
-            them.
-        k400: path of these weights, the file of torchvision's ``mvit_v2_s``, instead of the one from the net.
+        start: what the transformer begins with: ``"k400"``, the weights of Kinetics-400 from the net; a path of that file, torchvision's ``mvit_v2_s``; or
+            ``"random"`` numbers, as the authors' code does because it never calls what loads them.
         constraint: weight of the constraint term, the mean over the clips of a batch. The authors add the clips of a batch of 16 up, with weight 0.1.
         released_behaviour: the authors' training: pixels as they are, indices that read elsewhere than they say, the whole feature left out for a fifth of the
             clips, and the constraint term added up, so that its weight (0.1) grows with the batch; ``constraint`` is then not looked at.
@@ -72,13 +72,12 @@ class TrainingOptions(ClipOptions):
         branches: share of the clips for which a residual branch is left out, likewise 0.2. A narrow network that learns for few epochs learns sooner with little or none.
     """
 
-    frames: int | None = None  # type: ignore[assignment]  # a number once it is made, as are augment and stride
+    frames: int | None = None  # type: ignore[assignment]
     size: int = 224
     augment: Augmentation | None = None  # type: ignore[assignment]
     mix: Mixing = field(default_factory=lambda: Mixing(mixup=0.8, cutmix=1.0, smoothing=0.1))
     stride: int | None = None
-    start: Literal["k400", "random"] = "k400"
-    k400: str | None = None
+    start: str = KINETICS
     constraint: float = 0.1 * OWN_BATCH
     released_behaviour: bool = False
     width: int = 96
@@ -87,28 +86,33 @@ class TrainingOptions(ClipOptions):
     branches: float = 0.2
 
     def __post_init__(self) -> None:
-        published = PUBLISHED_WATCHING.get(self.dataset, PUBLISHED_WATCHING["dfew"])
-        frames = published.frames if self.frames is None else self.frames
-        stride = published.stride if self.stride is None else self.stride
-        for name, value in {"frames": frames, "stride": stride, "augment": self.augment or published.augment}.items():
-            object.__setattr__(self, name, value)
+        if self.frames is None or self.stride is None or self.augment is None:
+            self.published()  # tells what is wrong
+            return
         super().__post_init__()
         if not (0 <= self.dropped < 1 and 0 <= self.branches < 1):
             raise ConfigError(f"dropped and branches must be in [0, 1), found {self.dropped} and {self.branches}")
-        own = Sizes(2, frames, self.size, self.width, self.blocks)
-        if self.constraint < 0 or stride < 0:
-            raise ConfigError(f"constraint and stride must not be negative, found {self.constraint} and {stride}")
+        own = Sizes(2, self.frames, self.size, self.width, self.blocks)
+        if self.constraint < 0 or self.stride < 0:
+            raise ConfigError(f"constraint and stride must not be negative, found {self.constraint} and {self.stride}")
         if self.stills is not None:
             raise ConfigError("IFDD learns from clips alone; leave stills out")
-        if self.start == "k400" and own != Sizes(2, frames):
+        if self.start != RANDOM and own != Sizes(2, self.frames):
             raise ConfigError(
                 "the weights of Kinetics-400 fit 224 pixels, width 96 and blocks [1, 2, 5, 2] alone; set start to random for another network"
             )
-        if self.start == "k400" and self.released_behaviour:
+        if self.start != RANDOM and self.released_behaviour:
             raise ConfigError(
                 "the weights of Kinetics-400 expect standardised pixels, which released_behaviour does not give; set start to random, as the authors' code "
                 "begins, or leave released_behaviour out"
             )
+
+    def published(self) -> TrainingOptions:
+        """These options, with what they leave to the data set as published."""
+        how = PUBLISHED_WATCHING.get(self.dataset, PUBLISHED_WATCHING["dfew"])
+        frames = how.frames if self.frames is None else self.frames
+        stride = how.stride if self.stride is None else self.stride
+        return replace(self, frames=frames, stride=stride, augment=self.augment or how.augment)
 
 
 class FaceDynamicTraining(ClipTraining):
@@ -117,15 +121,19 @@ class FaceDynamicTraining(ClipTraining):
     name = "face_dynamic_training"
     labels = DFEW7  # until its data are read
     Options = TrainingOptions
-    checkpoints: ClassVar[Mapping[str, Checkpoint]] = {"k400": K400}
+    checkpoints: ClassVar[Mapping[str, Checkpoint]] = {KINETICS: K400}
 
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)
+        self.options = self.options.published()
         self._start: Path | None = None
 
     def used_checkpoints(self) -> Mapping[str, Checkpoint]:
         """What it begins with."""
-        return super().used_checkpoints() if self.options.start == "k400" else {}
+        start = self.options.start
+        if start in (KINETICS, RANDOM):
+            return {} if start == RANDOM else super().used_checkpoints()
+        return {KINETICS: Checkpoint(start, licence="as given by the user")}
 
     def parts(self, data: Path) -> Mapping[str, Part]:
         """The clips; that there is what the network begins with is looked for before they are read."""
@@ -136,7 +144,7 @@ class FaceDynamicTraining(ClipTraining):
                 self._start = checkpoints.resolve(checkpoint, owner=self.id)
             except CheckpointError as problem:
                 raise CheckpointError(
-                    f"{problem}; or give it with --set options.k400=FILE, or begin with random numbers: --set options.start=random"
+                    f"{problem}; or give their file, --set options.start=FILE, or begin with random numbers, --set options.start=random"
                 ) from None
         return super().parts(data)
 
@@ -189,7 +197,7 @@ class FaceDynamicTraining(ClipTraining):
         return {**super().settings(logits, truth), "label_set": self.labels.name, **settings_of(self.sizes, self.options.stride)}
 
     def about(self) -> About:
-        begun = "weights of Kinetics-400 (torchvision mvit_v2_s)" if self.options.start == "k400" else "random numbers"
+        begun = "random numbers" if self.options.start == RANDOM else "weights of Kinetics-400 (torchvision mvit_v2_s)"
         return About(
             title="IFDD: the expression of a face over a clip",
             what=f"IFDD (AAAI 2025, arXiv 2412.13168) for {self.options.frames} frames of {self.options.size} pixels, begun with {begun}, for `ifdd/face_dynamic`.",

@@ -100,7 +100,7 @@ def read_weights(path: Path, wishes: Wishes, owner: str) -> Weights:
     if PRETRAINED in shapes:
         raise CheckpointError(
             f"{owner}: {path} holds mvit_v2_s of torchvision, with which a training of IFDD begins, and no IFDD. Train with it: "
-            f"affectkit train {owner} --set options.k400={path}"
+            f"affectkit train {owner} --set options.start={path}"
         )
     ours = "released" in settings
     told = sizes_of_file(path, shapes, settings, owner)

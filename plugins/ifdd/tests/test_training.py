@@ -15,7 +15,7 @@ from affectkit_ifdd.training import FaceDynamicTraining
 from click.testing import CliRunner
 
 from affectkit import plugins
-from affectkit.api import ConfigError, UsageError
+from affectkit.api import CheckpointError, ConfigError, UsageError
 from affectkit.checkpoints import load_tensors, metadata
 from affectkit.cli import cli
 from affectkit.datasets.scoring import say
@@ -212,8 +212,15 @@ def test_without_the_weights_it_begins_with_it_says_so(data: Path, tmp_path: Pat
         cli, ["train", "ifdd/face_dynamic", "--dataset", "csv", "--data", str(data), "--out", str(tmp_path), "--offline"]
     )
     assert result.exit_code == 2
-    for words in ("mvit_v2_s-ae3be167.pth", "weights fetch ifdd/face_dynamic_training", "options.k400=FILE", "options.start=random"):
+    for words in ("mvit_v2_s-ae3be167.pth", "weights fetch ifdd/face_dynamic_training", "options.start=FILE", "options.start=random"):
         assert words in result.output
+
+
+def test_a_file_to_begin_with_that_is_not_there(data: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"the weights k401 are not here .*; or give their file, --set options\.start=FILE, or begin with random"
+    ):
+        training_of(data, start="k401", size=224, width=96, blocks=[1, 2, 5, 2])
 
 
 def test_it_really_begins_with_kinetics(data: Path, tmp_path: Path) -> None:
@@ -223,12 +230,12 @@ def test_it_really_begins_with_kinetics(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "mvit_v2_s.pth"
     torch.manual_seed(5)
     torch.save(mvit_v2_s(weights=None).state_dict(), path)
-    training = training_of(data, start="k400", k400=str(path), size=224, width=96, blocks=[1, 2, 5, 2])
+    training = training_of(data, start=str(path), size=224, width=96, blocks=[1, 2, 5, 2])
     state, found = load_tensors(path), training.network().state_dict()
     assert torch.equal(found["embed.conv_proj.weight"], state["conv_proj.weight"])
     assert torch.equal(found["backbone.backbone.blocks.9.mlp.3.weight"], state["blocks.15.mlp.3.weight"])
     assert not training.sizes.released
-    assert training.about().more["begun_with"] == "k400"
+    assert training.about().more["begun_with"] == str(path)
 
 
 def test_what_is_trained_is_used(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

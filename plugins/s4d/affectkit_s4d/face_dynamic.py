@@ -193,6 +193,7 @@ class FaceDynamic(Modality):
         """
         import torch
 
+        from affectkit.batching import mean_of_views
         from affectkit_s4d.model import clips_of
 
         if self._net is None:
@@ -207,13 +208,6 @@ class FaceDynamic(Modality):
             embeddings={"motion": mean_of_views(torch.cat([one.feature.float() for one in seen]), mask)},
             quality={"faces": batch["faces"].float(), "side": batch["side"].float()},
         )
-
-
-def mean_of_views(rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean per clip (B, D) of rows (N, D) of the views where ``mask`` (B, V) is true, in its order."""
-    clips = mask.nonzero()[:, 0]
-    total = rows.new_zeros(len(mask), rows.shape[1]).index_add_(0, clips, rows)
-    return total / mask.sum(1, keepdim=True).clamp_min(1)
 
 
 def tempered(probabilities: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -274,7 +274,9 @@ def test_a_start_of_another_network_is_refused(
     message = r"s4d/face_dynamic_training: .*wide\.pt is of a network of other sizes: width 64 instead of 32, adapter 12 instead of 8; set options.network"
     with pytest.raises(CheckpointError, match=message):
         training_of(plan_of(little, options={"start": str(tmp_path / "wide.pt")}), registry).network()
-    with pytest.raises(CheckpointError, match="there is no file of weights"):
+    with pytest.raises(
+        CheckpointError, match=r"there is no file .*gone\.pt; options\.start is random, pretrained, or the path of a file of weights"
+    ):
         training_of(plan_of(little, options={"start": str(tmp_path / "gone.pt")}), registry).network()
     monkeypatch.setenv("AFFECTKIT_CACHE", str(tmp_path))
     with pytest.raises(CheckpointError, match=r"affectkit weights fetch s4d/face_dynamic:pretrained"):

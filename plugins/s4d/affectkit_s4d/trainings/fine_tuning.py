@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from affectkit import checkpoints
-from affectkit.api import About, ConfigError, LabelSet, UsageError
+from affectkit.api import About, CheckpointError, ConfigError, LabelSet, UsageError
 from affectkit.clip_augmentation import Augmentation, Mixing, transforms
 from affectkit.clip_training import PICTURE, ClipOptions, ClipTraining, Stills
 from affectkit.labels import DFEW7
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from affectkit.datasets.items import Item
     from affectkit_s4d.model import Seen, Sizes
 
+RANDOM, AUTHORS = "random", "pretrained"  # what a fine-tuning begins with, beside the path of a file
 ASKED = 20  # videos
 LICENCES = "as the data sets allow; DFEW, FERV39k, MAFW and AffectNet are for research"
 
@@ -80,8 +81,8 @@ class FineTuningOptions(ClipOptions):
     """Options of the fine-tuning, beside those of every training on clips.
 
     Attributes:
-        start: file with which it begins, pre-trained (by ``affectkit train s4d/pretraining``) or fine-tuned on something else; ``pretrained`` for the
-            authors' pre-trained one, ``None`` for random numbers.
+        start: what the network begins with: ``"random"`` numbers; a path of a file, pre-trained (by ``affectkit train s4d/pretraining``) or fine-tuned on
+            something else; or ``"pretrained"``, the authors' pre-trained one.
         stills: pictures that it learns from beside the clips, for instance ``{data: AFFECTNET}``; ``None`` for none.
         stride: native frames from one frame of a view to the next; ``None`` takes that of the data set.
         balance: how much the load-balance loss of the experts counts.
@@ -94,7 +95,7 @@ class FineTuningOptions(ClipOptions):
     size: int = 160
     augment: Augmentation = field(default_factory=lambda: Augmentation(crop=0.08, flip=0.5, operations=2, magnitude=21, erase=0.25))
     mix: Mixing = field(default_factory=lambda: Mixing(mixup=0.8, cutmix=1.0, smoothing=0.1))
-    start: Path | None = None
+    start: str = RANDOM
     stills: Pictures | None = None
     stride: int | None = None
     balance: float = 1e-3
@@ -168,9 +169,12 @@ class FineTuning(ClipTraining):
             raise UsageError(f"{self.id} knows its classes when it has read its data")
         made = S4D(self.sizes, released_behaviour=self.options.released_behaviour)
         start = self.options.start
-        if start is not None:
-            authors = str(start) == "pretrained"
-            path = checkpoints.resolve(PRETRAINED, owner="s4d/face_dynamic", tag="pretrained") if authors else start
+        if start != RANDOM:
+            path = checkpoints.resolve(PRETRAINED, owner="s4d/face_dynamic", tag="pretrained") if start == AUTHORS else Path(start)
+            if not path.exists():
+                raise CheckpointError(
+                    f"{self.id}: there is no file {start}; options.start is {RANDOM}, {AUTHORS}, or the path of a file of weights"
+                )
             files.begin(made, files.read(path, self.id), self.id)
         return made
 
@@ -221,7 +225,7 @@ class FineTuning(ClipTraining):
         """The card."""
         mine = self.options
         beside = "" if self.stills is None else f", and pictures of {self.stills.dataset}"
-        begin = "random numbers" if mine.start is None else f"{mine.start.name}"
+        begin = "random numbers" if mine.start == RANDOM else Path(mine.start).name
         return About(
             title="S4D: the expression of a face over a clip",
             what=f"A ViT with mixture of adapter experts (S4D, arXiv 2409.06154) on {mine.frames} frames of {mine.size} pixels, for `s4d/face_dynamic`; "
