@@ -44,6 +44,17 @@ def call(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
 
 
+def test_on_a_narrow_terminal_no_name_of_a_class_is_cut(tmp_path, monkeypatch):
+    video = make_video(tmp_path / "clip.mp4", seconds=5, fps=5, size=(32, 48), picture=square(200), sound=tone)
+    chosen = recipe_file(tmp_path / "own.yaml", "fake/face", "fake/loudness", "fake/words", extra="head: core/ppa")
+    for width, ends in ((100, ["happiness", "0.57", "happily_surprised", "1.00"]), (66, ["happiness", "happily_surprised"])):
+        monkeypatch.setenv("COLUMNS", str(width))
+        ran = command("run", video, "--recipe", chosen, "--out", tmp_path / "out", "--device", "cpu", "--no-resume")
+        assert ran.exit_code == 0, ran.output
+        row = next(line.split() for line in ran.stdout.splitlines() if line.split()[:1] == ["clip"])
+        assert row[5:] == ends
+
+
 def test_a_run_prints_what_it_found_and_writes_tables(tmp_path):
     video = make_video(tmp_path / "clip.mp4", seconds=5, fps=5, size=(32, 48), picture=square(200), sound=tone)
     chosen = recipe_file(tmp_path / "own.yaml", "fake/face", "fake/loudness", "fake/words", extra="head: core/ppa")

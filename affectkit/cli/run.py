@@ -15,6 +15,8 @@ from affectkit.cli.options import PluginChoice, plugin_options
 from affectkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from affectkit.components import Fusion, Head, Modality
     from affectkit.config import Recipe
     from affectkit.labels import LabelSet
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from affectkit.plugins import Entry, Registry
     from affectkit.session import Execution, RunResult, Session
 
+WIDE = 1000  # columns of a terminal in which every table fits
 LISTED = 6  # media named in one line
 
 
@@ -229,30 +232,8 @@ def _found(result: RunResult, name: str) -> dict[str, Any]:
 
 
 def _show(result: RunResult, session: Session) -> None:
-    """A row per medium: share of windows with evidence by modality, and the class with the highest mean over its windows."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    assembly = session.assembly
-    last = [c.id for c in (assembly.fusion, assembly.head) if c is not None]
-    heads = [name.replace("/", "/\n").replace("_", "_\n") for name in assembly.plan.modalities]
-    shares = [Column(head, justify="right", no_wrap=True) for head in heads]
-    table = Table(
-        Column("media", overflow="fold"),
-        "win-\ndows",
-        *shares,
-        *(Column(name, overflow="fold") for name in last),
-        box=SIMPLE_HEAD,
-        header_style="bold",
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    for name, record in result.media.items():
-        evidence = [f"{had['share']:.0%}" for had in record["evidence"].values()]
-        table.add_row(name, str(record["windows"]), *evidence, *(_best(record["mean"].get(source)) for source in last))
     if result.media:
-        Console(highlight=False).print(table)
+        _show_shares(result, session)
         click.echo("Percent of windows with evidence, and the class with the highest mean over windows.")
         _show_matches(result, session)
         _show_quality(result)
@@ -265,6 +246,41 @@ def _show(result: RunResult, session: Session) -> None:
         where = "" if failure.path in failure.message else f"{failure.path}: "
         click.echo(f"Failed: {where}{failure.component + ': ' if failure.component else ''}{failure.message}", err=True)
     click.echo(f"Results: {result.path}   (in Python: affectkit.read_run({str(result.path)!r}))")
+
+
+def _show_shares(result: RunResult, session: Session) -> None:
+    """A row per medium: share of windows with evidence by modality, and the class with the highest mean over its windows."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    table = _shares(result, session)
+    if console.measure(table, options=console.options.update(width=WIDE)).maximum > console.width:
+        table = _shares(result, session, narrow=True)
+    console.print(table)
+
+
+def _shares(result: RunResult, session: Session, *, narrow: bool = False) -> Table:
+    """The table of the shares; a narrow one has the mean of a class below it."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Column, Table
+
+    assembly = session.assembly
+    last = [c.id for c in (assembly.fusion, assembly.head) if c is not None]
+    heads = [name.replace("/", "/\n").replace("_", "_\n") for name in assembly.plan.modalities]
+    table = Table(
+        Column("media", overflow="fold"),
+        "win-\ndows",
+        *(Column(head, justify="right", no_wrap=True) for head in heads),
+        *(Column(name.replace("/", "/\n") if narrow else name, overflow="fold") for name in last),
+        box=SIMPLE_HEAD,
+        header_style="bold",
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for name, record in result.media.items():
+        evidence = [f"{had['share']:.0%}" for had in record["evidence"].values()]
+        table.add_row(name, str(record["windows"]), *evidence, *(_best(record["mean"].get(source), narrow) for source in last))
+    return table
 
 
 def _show_matches(result: RunResult, session: Session) -> None:
@@ -311,11 +327,11 @@ def _reasons(result: RunResult) -> dict[tuple[str, str], list[str]]:
     return found
 
 
-def _best(mean: dict[str, float] | None) -> str:
+def _best(mean: dict[str, float] | None, narrow: bool) -> str:
     if not mean:
         return "-"
     label = max(mean, key=lambda key: mean[key])
-    return f"{label} {mean[label]:.2f}"
+    return ("{}\n{:.2f}" if narrow else "{} {:.2f}").format(label, mean[label])
 
 
 def _show_plan(session: Session, paths: tuple[Path, ...], as_json: bool) -> None:
