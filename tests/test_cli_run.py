@@ -47,7 +47,7 @@ def call(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
 def test_on_a_narrow_terminal_no_name_of_a_class_is_cut(tmp_path, monkeypatch):
     video = make_video(tmp_path / "clip.mp4", seconds=5, fps=5, size=(32, 48), picture=square(200), sound=tone)
     chosen = recipe_file(tmp_path / "own.yaml", "fake/face", "fake/loudness", "fake/words", extra="head: core/ppa")
-    for width, ends in ((100, ["happiness", "0.57", "happily_surprised", "1.00"]), (66, ["happiness", "happily_surprised"])):
+    for width, ends in ((100, ["happiness", "0.57", "happily_surprised", "1.00"]), (70, ["happiness", "happily_surprised"])):
         monkeypatch.setenv("COLUMNS", str(width))
         ran = command("run", video, "--recipe", chosen, "--out", tmp_path / "out", "--device", "cpu", "--no-resume")
         assert ran.exit_code == 0, ran.output
