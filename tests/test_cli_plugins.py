@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 import affectkit
+from affectkit import plugins
 from affectkit.cli import cli
 from affectkit.cli.options import PluginChoice, plugin_options
+from affectkit.cli.plugins import component
+from affectkit.options import build
+from affectkit.recipe_files import Source, override
 
 GOOD = '''
 """Loudness of voices."""
@@ -26,11 +31,18 @@ from affectkit.api import BASIC7, Audio, Checkpoint, Input, Modality, Needs, Out
 __version__ = "0.3"
 
 @dataclass(frozen=True)
+class Band:
+    low: float = 20.0
+    names: tuple[str, ...] = ("bass", "a: b")
+
+@dataclass(frozen=True)
 class LoudOptions:
     gain: float = 2.0
     path: str = field(kw_only=True)
     bands: tuple[int, ...] = (1, 2)
     weights: Mapping[str, float] = field(default_factory=lambda: {"a": 0.5})
+    band: Band = Band(low=50.0)
+    kind: str | None = "null"
 
 class Loud(Modality):
     """Says how ``loud`` a voice is, as :class:`Loud` does.
@@ -228,7 +240,10 @@ def test_show_tells_the_full_story(folder: Path) -> None:
           options:      gain: float = 2.0
                         path: str required
                         bands: tuple[int, ...] = [1, 2]
-                        weights: Mapping[str, float] = {{"a": 0.5}}
+                        weights: Mapping[str, float] = {{a: 0.5}}
+                        band.low: float = 50.0
+                        band.names: tuple[str, ...] = [bass, 'a: b']
+                        kind: str | None = 'null'
           checkpoints:  small: package:x/y.safetensors, licence MIT, sha256 0123456789ab..., train.py
           requires:     package_that_is_not_there: not installed
                         json: installed
@@ -238,7 +253,24 @@ def test_show_tells_the_full_story(folder: Path) -> None:
     loud = story["components"][2]
     assert loud["options"]["gain"] == {"type": "float", "default": 2.0}
     assert loud["options"]["path"] == {"type": "str", "required": True}
+    assert loud["options"]["band.low"] == {"type": "float", "default": 50.0}
     assert loud["checkpoints"]["small"]["labels"] == {"basic7": ["neutral", "anger", "disgust", "fear", "happiness", "sadness", "surprise"]}
+
+
+def test_options_are_shown_as_they_are_written() -> None:
+    """What stands behind the equals sign, of every option of every component here, is read as the value that it has."""
+    registry = plugins.load()
+    shown = "\n".join(affectkit_("plugins", "show", plugin.name).stdout for plugin in registry.plugins)
+    seen = 0
+    for entry in registry.entries():
+        page = shown.partition(f"\n{entry.kind} {entry.id}\n")[2].partition("\n\n")[0]
+        lines = dict(re.findall(r"^ +(?:options: +)?([\w.]+): [^=\n]* = (.*)$", page, re.MULTILINE))
+        given = override(Source({}), [f"{key}={value}" for key, value in lines.items()]).data
+        needed = {name: value for name, value in component(entry)["options"].items() if "required" in value}
+        if not needed:
+            assert build(entry.cls.Options, given) == entry.cls.Options(), entry.id
+            seen += len(lines)
+    assert seen > 50
 
 
 def test_show_of_a_broken_plugin(folder: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from inspect import getattr_static
@@ -161,7 +162,7 @@ def component(entry: Entry) -> dict[str, Any]:
         if hasattr(cls, attribute):
             value = _declared(cls, attribute)
             told[attribute] = list(value) if isinstance(value, tuple) else value
-    told["options"] = {item.name: _option(item) for item in fields(cls.Options)}
+    told["options"] = dict(_options(cls.Options))
     records = _declared(cls, "checkpoints")
     told["checkpoints"] = records if isinstance(records, str) else {tag: _checkpoint(record) for tag, record in records.items()}
     told["requires"] = {package: "installed" if _installed(package) else "not installed" for package in cls.requires}
@@ -200,13 +201,16 @@ def _call_text(item: Any) -> str:
     return f"{type(item).__name__}({', '.join(f'{name}={value!r}' for name, value in asked if value not in (None, 0.0))})"
 
 
-def _option(item: Field[Any]) -> dict[str, Any]:
-    kind = item.type if isinstance(item.type, str) else getattr(item.type, "__name__", str(item.type))
-    if item.default is not MISSING:
-        return {"type": kind, "default": _plain(item.default)}
-    if item.default_factory is not MISSING:
-        return {"type": kind, "default": _plain(item.default_factory())}
-    return {"type": kind, "required": True}
+def _options(cls: type, values: Any = None, before: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Options by the keys that ``--set`` takes: those inside others as ``a.b``, with the values that they have there."""
+    for item in fields(cls):
+        made = item.default if item.default_factory is MISSING else item.default_factory()
+        value = made if values is None else getattr(values, item.name)
+        if is_dataclass(value):
+            yield from _options(type(value), value, f"{before}{item.name}.")
+            continue
+        kind = item.type if isinstance(item.type, str) else getattr(item.type, "__name__", str(item.type))
+        yield before + item.name, {"type": kind, **({"required": True} if value is MISSING else {"default": _plain(value)})}
 
 
 def _plain(value: Any) -> Any:
@@ -273,8 +277,15 @@ def _line(key: str, item: Any) -> str:
         digest = f"{item['sha256'][:12]}..." if item["sha256"] else "not given"
         details = [item["uri"], f"licence {item['licence']}", f"sha256 {digest}", item["source"]]
         return f"{key}: {', '.join(detail for detail in details if detail)}"
-    default = "required" if "required" in item else f"= {json.dumps(item['default'], ensure_ascii=False)}"
-    return f"{key}: {item['type']} {default}"
+    return f"{key}: {item['type']} {'required' if 'required' in item else '= ' + _yaml(item['default'])}"
+
+
+def _yaml(value: Any) -> str:
+    """A value as one writes it in a recipe, or behind ``--set KEY=``."""
+    import yaml
+
+    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf)
+    return text.removesuffix("...\n").rstrip("\n")
 
 
 def _text(value: Any) -> str:
