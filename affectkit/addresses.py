@@ -77,6 +77,20 @@ def offline(variable: str = "AFFECTKIT_OFFLINE") -> bool:
     return os.environ.get(variable, "").lower() in ("1", "true", "yes", "on")
 
 
+def origin(uri: str) -> str:
+    """Where a URI leads, in a word or two: package, host, repository, or a file.
+
+    >>> origin("hf:openai/clip-vit-base-patch32@3d74acf/config.json")
+    'hf:openai/clip-vit-base-patch32'
+    """
+    scheme, _, rest = uri.partition(":")
+    if scheme in ("https", "http"):
+        return rest.removeprefix("//").partition("/")[0]
+    if scheme == "package":
+        return rest.partition("/")[0]
+    return "/".join(uri.split("/")[:2]).partition("@")[0] if scheme == "hf" else "a file"
+
+
 def address(checkpoint: Checkpoint) -> Address:
     """Where the file of a checkpoint may be, and where it comes from.
 

@@ -15,6 +15,7 @@ from affectkit.components import Checkpoint, Component, Fusion, Head, Modality, 
 from affectkit.config import Recipe, component_options
 from affectkit.errors import AffectKitError, CheckpointError, ConfigError, LabelError, PluginError, Problems, raise_all
 from affectkit.labels import LabelSet, Outside, projection
+from affectkit.missing import LeftOut
 from affectkit.planner import Plan
 from affectkit.results import spoken
 from affectkit.store import OTHER_TABLES
@@ -265,12 +266,12 @@ class _Maker:
 
 def _providers(
     make: _Maker, needs: Sequence[Needs], problems: list[AffectKitError]
-) -> tuple[dict[str, list[Provider]], dict[str, list[str]], list[str]]:
+) -> tuple[dict[str, list[Provider]], dict[str, list[str]], list[LeftOut]]:
     """Providers of every kind of input that is needed, directly or by another provider; by kind what is unavailable; and alternatives that were left out."""
     recipe, registry = make.recipe, make.registry
     made: dict[str, list[Provider]] = {}
     unavailable: dict[str, list[str]] = {}
-    left_out: list[str] = []
+    left_out: list[LeftOut] = []
     wanted = [item.kind for each in needs for item in each.inputs]
     while wanted:
         kind = wanted.pop(0)
@@ -286,7 +287,7 @@ def _providers(
                 if chosen or not any(entry.id == name for entry in registry.entries("provider")):
                     problems.append(error)
                 else:
-                    left_out.append(f"Not here either, an alternative for {kind} without which a run goes on: {error}")
+                    left_out.append(LeftOut(kind, error))
                 unavailable.setdefault(kind, []).append(f"{name} is not ready: {str(error).removeprefix(name + ': ')}")
             except AffectKitError as error:
                 problems.append(error)

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from affectkit import folders
-from affectkit.addresses import Address, address, offline
+from affectkit.addresses import Address, address, offline, origin
 from affectkit.downloads import Progress, download
 from affectkit.errors import CheckpointError
 from affectkit.files import replacing, within
+from affectkit.missing import Wanted
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +90,8 @@ def resolve(
         )
     looked = " and ".join(str(place) for place in found.places)
     raise CheckpointError(
-        f"{_for(owner)}the weights {found.name} are not here (looked for {looked}{incomplete}). {_remedy(checkpoint, found, owner, tag, option)}"
+        f"{_for(owner)}the weights {found.name} are not here (looked for {looked}{incomplete}). {_remedy(checkpoint, found, owner, tag, option)}",
+        wanted=_wanted(checkpoint, found, owner, tag, option),
     )
 
 
@@ -430,6 +432,19 @@ def _remedy(checkpoint: Checkpoint, found: Address, owner: str, tag: str, option
     if known and offline():
         get += f" where there is a network and downloads are allowed, or put {found.what} {found.where}"
     return f"{get}, or give a local {'folder' if found.files else 'file'}: {give}" if give else get
+
+
+def _wanted(checkpoint: Checkpoint, found: Address, owner: str, tag: str, option: str | None) -> Wanted | None:
+    """Absent weights as a line of a report on several; ``None`` where a command neither gets nor makes them."""
+    fetch = (f"{owner}:{tag}" if tag else owner) if found.url and tag != GIVEN else ""
+    make = checkpoint.source if not found.url and checkpoint.source.startswith(MADE) else ""
+    if not owner or not (fetch or make):
+        return None
+    name = origin(checkpoint.uri) if found.files_url else found.name
+    size = f" ({readable(checkpoint.size)})" if checkpoint.size else ""
+    source = f" from {origin(checkpoint.uri)}" if fetch and not found.files_url else ""
+    give = f"--set components.{owner}.{option}={'FOLDER' if found.files else 'FILE'}" if option else ""
+    return Wanted(owner, f"{name}{size}{source}", fetch, make, give)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -10,9 +10,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 
+from affectkit.missing import Wanted, report
+
 
 class AffectKitError(Exception):
-    """Base of every error that affectkit raises on purpose."""
+    """Base of every error that affectkit raises on purpose.
+
+    Attributes:
+        wanted: the weights that are not here, where that is what is wrong.
+    """
+
+    def __init__(self, message: str = "", *, wanted: Wanted | None = None) -> None:
+        super().__init__(message)
+        self.wanted = wanted
 
 
 class UsageError(AffectKitError):
@@ -56,12 +66,12 @@ class Problems(AffectKitError):
 
     Attributes:
         problems: the errors, in the order in which they were found.
-        remarks: what else whoever mends them wants to know.
+        remarks: what else whoever mends them wants to know: text, or alternatives that are left out.
     """
 
-    def __init__(self, problems: Sequence[AffectKitError], remarks: Sequence[str] = ()) -> None:
+    def __init__(self, problems: Sequence[AffectKitError], remarks: Sequence[object] = ()) -> None:
         self.problems, self.remarks = tuple(problems), tuple(remarks)
-        super().__init__("\n".join([*(f"{i}. {problem}" for i, problem in enumerate(self.problems, 1)), *self.remarks]))
+        super().__init__(report(self.problems, self.remarks))
 
 
 @contextmanager
@@ -79,7 +89,7 @@ def asked_by(owner: str) -> Iterator[None]:
         raise CheckpointError(f"{owner}: {problem}") from None
 
 
-def raise_all(problems: Sequence[AffectKitError], remarks: Sequence[str] = ()) -> None:
+def raise_all(problems: Sequence[AffectKitError], remarks: Sequence[object] = ()) -> None:
     """Raises nothing, the one error, or :class:`Problems` for several, or for one with remarks."""
     if len(problems) == 1 and not remarks:
         raise problems[0]

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
 from affectkit import checkpoints
+from affectkit.addresses import address
+from affectkit.components import Checkpoint
 from affectkit.config import Recipe, component_options
 from affectkit.errors import AffectKitError, CheckpointError, PluginError, UsageError, did_you_mean, raise_all
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from affectkit.components import Checkpoint
+    from affectkit.components import Component
     from affectkit.plugins import Entry, Registry
 
-State = Literal["here", "not here", "unusable"]
+State = Literal["here", "not here", "to train", "unusable"]
+
+TRAINED = "trained"  # tag of a file that no recipe names and no component looks for
 
 
 @dataclass(frozen=True)
@@ -28,12 +33,14 @@ class Record:
         tag: which of its checkpoints; the name of the recipe where a recipe names a file of its own.
         checkpoint: the file and what travels with it.
         default: whether the component uses it unless told otherwise.
+        named: whether something names the file; where not, it must be made and given, wherever it is.
     """
 
     component: str
     tag: str
     checkpoint: Checkpoint
     default: bool
+    named: bool = True
 
     @property
     def name(self) -> str:
@@ -46,7 +53,7 @@ class Found:
     """Where the file of a record is.
 
     Attributes:
-        state: ``"unusable"`` where its URI cannot be followed.
+        state: ``"unusable"`` where its URI cannot be followed, ``"to train"`` where nobody publishes it and it is not here.
         path: the file, ``None`` where it is not here.
         size: its bytes, ``None`` where they are not known.
         problem: why it is unusable.
@@ -60,10 +67,14 @@ class Found:
 
 def find(record: Record) -> Found:
     """Looks for the file of a record, without reading it."""
+    if not record.named:
+        return Found("to train")
     try:
         path = checkpoints.local(record.checkpoint)
     except CheckpointError as error:
         return Found("unusable", None, record.checkpoint.size, str(error))
+    if path is None and not address(record.checkpoint).url and record.checkpoint.source.startswith(checkpoints.MADE):
+        return Found("to train")
     if path is None:
         return Found("not here", None, record.checkpoint.size)
     return Found("here", path, checkpoints.size(path))
@@ -74,7 +85,7 @@ def select(registry: Registry, names: Sequence[str], every: bool) -> list[Record
 
     Args:
         registry: the plugins.
-        names: plugins, components, or ``component:tag``.
+        names: plugins, which stand for what their recipes name for other components as well, components, or ``component:tag``.
         every: whether a plugin or component stands for all its checkpoints, or for those that it uses unless told otherwise.
 
     Raises:
@@ -89,6 +100,9 @@ def select(registry: Registry, names: Sequence[str], every: bool) -> list[Record
         id, colon, tag = name.partition(":")
         try:
             chosen = [record for entry in entries(registry, id) for record in records(entry, recipes)]
+            if "/" not in id:
+                others = [entry for entry in registry.entries() if entry.plugin != id]
+                chosen += [record for entry in others for record in records(entry, recipes) if record.tag.startswith(f"{id}/")]
         except AffectKitError as error:
             problems.append(error)
             continue
@@ -123,21 +137,39 @@ def records(entry: Entry, recipes: Mapping[str, Recipe] | None = None) -> list[R
 
     Args:
         entry: the component.
-        recipes: recipes by name; a file that one of them names for the component is a checkpoint as well.
+        recipes: recipes by name; a file that one of them names for the component is a checkpoint as well, and one that it lacks.
     """
     try:
         component = entry.cls()
         used, known = component.used_checkpoints(), component.checkpoints
     except (AffectKitError, TypeError):  # it has options without defaults, so nothing is used by default
         used, known = {}, entry.cls.checkpoints if isinstance(entry.cls.checkpoints, Mapping) else {}
-    told = [Record(entry.id, tag, checkpoint, tag in used) for tag, checkpoint in known.items()]
+    told = [Record(entry.id, tag, checkpoint, tag in used) for tag, checkpoint in {**known, **used}.items()]
     for name, recipe in (recipes or {}).items():
         try:
-            named = entry.cls(component_options(entry.cls, recipe.components.get(entry.id, {}), entry.id)).used_checkpoints()
+            chosen = entry.cls(component_options(entry.cls, recipe.components.get(entry.id, {}), entry.id))
+            named = chosen.used_checkpoints()
         except (AffectKitError, TypeError):  # a recipe that does not fit says so where it is used
             continue
         told += [Record(entry.id, name, named["given"], not known)] if "given" in named else []
+        if entry.id in (recipe.fusion, recipe.head) and (wanted := _unmade(chosen, entry.id)):
+            told.append(Record(entry.id, name, wanted, True, named=False))
+    if not told:
+        with suppress(AffectKitError, TypeError):
+            wanted = _unmade(entry.cls(), entry.id)
+            told += [] if wanted is None else [Record(entry.id, TRAINED, wanted, False, named=False)]
     return told
+
+
+def _unmade(component: Component, id: str) -> Checkpoint | None:
+    """The file that a component refuses to go without, where nobody publishes it and no recipe names it."""
+    component.id = id
+    try:
+        component.check_given()
+    except AffectKitError as error:
+        if error.wanted is not None and error.wanted.make:
+            return Checkpoint(error.wanted.name, licence="that of the data it was made of", source=error.wanted.make)
+    return None
 
 
 def trained_option(entry: Entry) -> str | None:

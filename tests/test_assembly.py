@@ -55,8 +55,8 @@ def test_a_recipe_that_lacks_weights_is_told_of_all_at_once(monkeypatch):
         assemble(recipe("fake/words", "odd/heavy", fusion="core/mhpf", providers=providers), registry())
     assert [str(problem).partition(":")[0] for problem in raised.value.problems] == ["odd/heavy", "core/mhpf is not fitted"]
     (remark,) = raised.value.remarks
-    assert remark.startswith("Not here either, an alternative for transcript without which a run goes on: core/whisper: ")
-    assert str(raised.value).splitlines()[-1] == remark
+    assert str(remark).startswith("Not here either, an alternative for transcript without which a run goes on: core/whisper: ")
+    assert str(raised.value).splitlines()[-1] == str(remark)
 
 
 def test_what_a_run_goes_on_without_is_no_problem_beside_others(monkeypatch):

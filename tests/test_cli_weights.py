@@ -118,6 +118,7 @@ def test_list(plugins, tmp_path):
         "state": "here",
         "problem": None,
         "path": str(tmp_path / "local.pt"),
+        "looked_for": [str(tmp_path / "local.pt")],
         "uri": str(tmp_path / "local.pt"),
         "sha256": DIGEST,
         "source": "",
@@ -184,6 +185,73 @@ def test_what_a_recipe_names_is_listed_and_fetched(plugins, tmp_path):
     assert (told["name"], told["uri"], told["default"], told["state"]) == ("ears/model:ears/own", url, False, "not here")
     result = weights(plugins, "fetch", "ears/model:ears/own", "--offline")
     assert f"so own.pt is not downloaded. By hand: download {url}" in result.stderr
+
+
+HEADS = """
+@hookimpl
+def affectkit_fusions():
+    from affectkit.api import CheckpointError, ConfigError, Fusion
+    from affectkit.missing import Wanted
+
+    class Meeting(Fusion):
+        name = "meeting"
+        def check_given(self):
+            raise ConfigError("not fitted", wanted=Wanted(self.id, "meeting.safetensors", make="affectkit train ears/meeting --data RUN"))
+        def fuse(self, sources): ...
+
+    class Voice(Fusion):
+        name = "voice"
+        def used_checkpoints(self):
+            return {"head": Checkpoint("voice.safetensors", licence="of its data", source="affectkit train ears/voice --data RUN")}
+        def fuse(self, sources): ...
+
+    return [Meeting, Voice]
+
+@hookimpl
+def affectkit_recipes():
+    from pathlib import Path
+    return [Path(__file__).parent / "own.yaml"]
+"""
+TOLD = """To train, since nobody publishes them:
+  affectkit train ears/meeting --data RUN
+    ears/meeting:trained  meeting.safetensors
+  affectkit train ears/voice --data RUN
+    ears/voice:head  voice.safetensors
+  affectkit train fusion --predictions RUN --labels FILE
+    core/mhpf:ears/own  fusion_mhpf.safetensors
+"""
+
+
+def test_what_nobody_publishes_is_listed_with_what_makes_it(plugins, tmp_path, monkeypatch):
+    """Heads that a component looks for, fusions that must be given one, and what a recipe of the plugin lacks for components of others."""
+    monkeypatch.chdir(tmp_path)
+    (plugins / "own.yaml").write_text("modalities: [ears/none]\nfusion: core/mhpf\n")
+    with (plugins / "ears.py").open("a") as file:
+        file.write(HEADS)
+    listed = weights(plugins, "list", "ears")
+    assert listed.stdout.endswith(TOLD)
+    told = {item["name"]: item for item in json.loads(weights(plugins, "list", "ears", "--json").stdout)}
+    assert {name: told[name]["default"] for name in ("ears/meeting:trained", "ears/voice:head", "core/mhpf:ears/own")} == {
+        "ears/meeting:trained": False,
+        "ears/voice:head": True,
+        "core/mhpf:ears/own": True,
+    }
+    assert [told[name]["state"] for name in ("ears/meeting:trained", "ears/voice:head", "core/mhpf:ears/own")] == ["to train"] * 3
+    assert (told["ears/voice:head"]["looked_for"], told["ears/meeting:trained"]["looked_for"]) == (["voice.safetensors"], [])
+    fetched = weights(plugins, "fetch", "ears")
+    assert fetched.exit_code == 0, fetched.output
+    assert "ears/model:small: downloaded" in fetched.stdout
+    assert "ears/voice:head: nobody publishes it. This makes it: affectkit train ears/voice --data RUN\n" in fetched.stdout
+    assert (
+        "core/mhpf:ears/own: nobody publishes it. This makes it: affectkit train fusion --predictions RUN --labels FILE\n" in fetched.stdout
+    )
+    assert "ears/meeting" not in fetched.stdout  # nothing uses it unless told so
+    (tmp_path / "voice.safetensors").write_bytes(CONTENT)
+    (tmp_path / "meeting.safetensors").write_bytes(CONTENT)
+    states = {item["name"]: item["state"] for item in json.loads(weights(plugins, "list", "ears", "--json").stdout)}
+    assert (states["ears/voice:head"], states["ears/meeting:trained"]) == ("here", "to train")  # the latter is given, not looked for
+    assert "ears/voice:head: is here: voice.safetensors" in weights(plugins, "fetch", "ears/voice").stdout
+    assert [line.split()[0] for line in weights(plugins, "verify", "ears/voice", "ears/meeting").stdout.splitlines()] == ["ears/voice:head"]
 
 
 def test_unknown_names_are_reported_together(plugins):

@@ -357,9 +357,8 @@ def test_as_a_user(hub, cache, plugins, tmp_path):
     film = (str(tmp_path / "film.mp4"), "--plugins", "books/reader", "--fusion", "core/mean", "--set", "providers.pages=books/finder")
     refusal = run("--offline", "run", *film)
     assert refusal.exit_code == 2
-    assert "affectkit weights fetch books/reader:backbone" in refusal.output  # all that is missing, at once
-    assert "affectkit weights fetch books/reader:tokens" in refusal.output
-    assert "affectkit weights fetch books/finder" in refusal.output  # of what the modality looks at as well
+    # All that is missing, at once, and of what the modality looks at as well.
+    assert "To fetch: affectkit weights fetch books/reader:backbone books/reader:tokens books/finder\n" in refusal.output
     assert hub.asked == []
     done = run("weights", "fetch", "books/reader")
     assert done.exit_code == 0, done.output

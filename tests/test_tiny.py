@@ -305,12 +305,16 @@ def test_a_run_offline_tells_all_that_is_missing_before_the_first_frame(clip, tm
     result = call("run", clip, "--offline", "--out", tmp_path / "run", *missing)
     assert result.exit_code == 2
     assert result.stderr.startswith("Error: 2 problems:\n")
-    for name, file in (("core/yunet", "yunet_n_640_640.onnx"), ("core/whisper:base", "base.pt")):
-        assert (
-            f"Get them with 'affectkit weights fetch {name}' where there is a network and downloads are allowed, or put https://"
-            in result.stderr
-        )
-        assert f"{file} at {tmp_path / 'cache'}" in result.stderr
+    assert "To fetch: affectkit weights fetch core/yunet core/whisper:base\n" in result.stderr
+    for line in ("yunet_n_640_640.onnx from github.com; or --set", "base.pt (145 MB) from openaipublic.azureedge.net; or --set"):
+        assert line in result.stderr
+    assert (
+        f"Downloads are forbidden here: fetch where they are allowed and copy the folder {tmp_path / 'cache'}. With --offline,"
+        in result.stderr
+    )
+    by_hand = call("weights", "fetch", "core/yunet", "core/whisper:base", "--offline").stderr
+    for file in ("yunet_n_640_640.onnx", "base.pt"):
+        assert f"{file} and put it at {tmp_path / 'cache'}" in by_hand
     assert not (tmp_path / "run").exists()
 
 

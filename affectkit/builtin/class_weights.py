@@ -33,7 +33,7 @@ class ConvexFusion(FittedFusion):
     """
 
     name = "convex"
-    example = "fusion_convex.safetensors, which affectkit train fusion makes"
+    made_as = "fusion_convex.safetensors"
 
     def made(self, sources: int) -> torch.nn.Module:
         from affectkit.builtin.weighting import ClassWeights
@@ -88,7 +88,7 @@ class DirichletFusion(FittedFusion):
 
     name = "dirichlet"
     Options = DirichletOptions
-    example = "fusion_dirichlet.safetensors, which affectkit train fusion makes"
+    made_as = "fusion_dirichlet.safetensors"
 
     def used_checkpoints(self) -> Mapping[str, Checkpoint]:
         """The file of weights; none for a table of AVCER."""
@@ -143,7 +143,8 @@ class VersionFusion(FittedFusion):
 
     name = "probability_fusion"
     Options = VersionOptions
-    example = "fusion_v4.safetensors, which affectkit train fusion --set 'options.fusions=[mean, v4]' makes"
+    made_as = "fusion_v4.safetensors"
+    make = "affectkit train fusion --predictions RUN --labels FILE --set 'options.fusions=[mean, v4]'"
 
     def made(self, sources: int) -> torch.nn.Module:
         return _version(self.options.version or VERSIONS[0], sources, self.labels)

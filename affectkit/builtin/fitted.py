@@ -18,6 +18,7 @@ from affectkit.builtin.mean import check_labels, normalise_rows
 from affectkit.components import Checkpoint, Fusion, Output, Sources
 from affectkit.errors import AffectKitError, CheckpointError, ConfigError
 from affectkit.labels import KNOWN, LabelSet
+from affectkit.missing import Wanted
 from affectkit.options import build
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ class FittedFusion(Fusion):
     """
 
     Options: ClassVar[type] = FittedOptions
-    example = "package:affectkit_mini/weights/mhpf.safetensors"
-    """Of a file, for messages."""
+    made_as: ClassVar[str] = "fusion_mhpf.safetensors"
+    """The file that :attr:`make` writes, for messages."""
+    make: ClassVar[str] = "affectkit train fusion --predictions RUN --labels FILE"
 
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)
@@ -69,8 +71,15 @@ class FittedFusion(Fusion):
         name = self._name
         if not self.options.checkpoint:
             raise ConfigError(
-                f"{name} is not fitted: the recipe names no weights for it; make some with 'affectkit train fusion' and give components.{name}.checkpoint "
-                f"(for instance {self.example}), or take --fusion core/mean, which needs none"
+                f"{name} is not fitted: the recipe names no weights for it. Make {self.made_as} with: {self.make} ; and name it as "
+                f"components.{name}.checkpoint in the recipe, or take --fusion core/mean, which needs none",
+                wanted=Wanted(
+                    name,
+                    self.made_as,
+                    make=self.make,
+                    give=f"--set components.{name}.checkpoint=FILE",
+                    instead="--fusion core/mean, which needs none",
+                ),
             )
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:

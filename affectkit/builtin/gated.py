@@ -33,7 +33,7 @@ class GatedFusion(FittedFusion):
     """
 
     name = "mhpf_gated"
-    example = "fusion_mhpf_gated.safetensors, which affectkit train fusion makes"
+    made_as = "fusion_mhpf_gated.safetensors"
 
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)

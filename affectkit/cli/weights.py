@@ -57,6 +57,12 @@ def list_command(plugins: PluginChoice, names: tuple[str, ...], commercial: bool
         click.echo(f"None of {every} allows commercial use." if every else "No component has weights of its own.", err=True)
         return
     _print_table([HEADINGS, *map(_row, told)], WIDTH)
+    to_train = [item for item in told if item["state"] == "to train"]
+    if to_train:
+        click.echo("To train, since nobody publishes them:")
+    for command in dict.fromkeys(item["source"] for item in to_train):
+        click.echo(f"  {command}")
+        _print_table([(f"    {item['name']}", item["file"]) for item in to_train if item["source"] == command])
     click.echo("* used unless the recipe chooses another. To get one: affectkit weights fetch ID. Paths and all else: --json", err=True)
     for item in told:
         if item["problem"]:
@@ -73,13 +79,16 @@ def fetch_command(plugins: PluginChoice, names: tuple[str, ...], every: bool) ->
     An ID is a plugin (mini), a component (core/whisper), or one checkpoint of a component (core/whisper:small).
     """
     from affectkit import checkpoints
-    from affectkit.inventory import select
+    from affectkit.inventory import find, select
 
     problems: list[AffectKitError] = []
     found = select(plugins.registry, names, every=every)
     if not found:
         click.echo(f"{', '.join(names)}: no weights of its own, nothing to fetch.")
     for record in found:
+        if find(record).state == "to train":
+            click.echo(f"{record.name}: nobody publishes it. This makes it: {record.checkpoint.source}")
+            continue
         try:
             before = checkpoints.local(record.checkpoint)
             with _progress(record.name) as progress:
@@ -104,7 +113,7 @@ def verify_command(plugins: PluginChoice, names: tuple[str, ...]) -> None:
     rows = []
     for record in select(plugins.registry, names, every=True):
         try:
-            if checkpoints.local(record.checkpoint) is None:
+            if not record.named or checkpoints.local(record.checkpoint) is None:
                 continue
             path = checkpoints.resolve(record.checkpoint, owner=record.component, tag=record.tag)
         except CheckpointError as error:
@@ -177,33 +186,36 @@ def _told(record: Record) -> dict[str, Any]:
         "state": found.state,
         "problem": found.problem or None,
         "path": None if found.path is None else str(found.path),
+        "looked_for": [str(place) for place in _places(record)],
         "uri": uri,
         "sha256": record.checkpoint.sha256,
         "source": record.checkpoint.source,
     }
 
 
+def _places(record: Record) -> tuple[Path, ...]:
+    """Where a file is looked for, in order."""
+    from affectkit.addresses import address
+
+    try:
+        return address(record.checkpoint).places if record.named else ()
+    except CheckpointError:
+        return ()
+
+
 def _row(told: dict[str, Any]) -> tuple[str, ...]:
     from affectkit import checkpoints
+    from affectkit.addresses import origin
 
     name = told["name"] + ("*" if told["default"] else "")
     digest = told["sha256"][:DIGITS] if told["sha256"] else "-"
     size = "-" if told["size"] is None else checkpoints.readable(told["size"])
-    return (name, size, told["state"], digest, _short(told["licence"], LONGEST), _host(told["uri"]))
+    source = "nobody" if told["state"] == "to train" else origin(told["uri"])
+    return (name, size, told["state"], digest, _short(told["licence"], LONGEST), source)
 
 
 def _short(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 3].rstrip()}..."
-
-
-def _host(uri: str) -> str:
-    """Where a URI leads, in a word or two: package, host, repository, or a file."""
-    scheme, _, rest = uri.partition(":")
-    if scheme in ("https", "http"):
-        return rest.removeprefix("//").partition("/")[0]
-    if scheme == "package":
-        return rest.partition("/")[0]
-    return "/".join(uri.split("/")[:2]) if scheme == "hf" else "a file"
 
 
 def _source(checkpoint: Checkpoint) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from affectkit.api import BASIC8, CheckpointError, ConfigError, Fusion, Output, PluginError, Sources
 from affectkit.errors import asked_by
+from affectkit.missing import Wanted
 from affectkit_ras.headed import read_head
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from affectkit_ras.feature_network import FeatureFusion as Network
 
+MAKE = "affectkit train ras/feature_fusion --data RUN --labels FILE --out ."
 PUBLISHED: Mapping[str, str] = {
     "audio_25": "ras/audio:voice",
     "clip": "ras/label_match:image",
@@ -64,8 +66,15 @@ class FeatureFusion(Fusion):
         if not self.options.checkpoint:
             raise ConfigError(
                 f"{self.id} is not fitted, and nobody publishes its weights: make them of runs with --embeddings, "
-                "'affectkit train ras/feature_fusion --data RUN --labels FILE --out .', and give the file with "
-                "--set components.ras/feature_fusion.checkpoint=ras_feature_fusion.safetensors; or take --fusion core/mean, which needs none"
+                f"'{MAKE}', and give the file with "
+                "--set components.ras/feature_fusion.checkpoint=ras_feature_fusion.safetensors; or take --fusion core/mean, which needs none",
+                wanted=Wanted(
+                    self.id,
+                    "ras_feature_fusion.safetensors",
+                    make=MAKE,
+                    give="--set components.ras/feature_fusion.checkpoint=FILE",
+                    instead="--fusion core/mean, which needs none",
+                ),
             )
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:

@@ -183,16 +183,34 @@ def test_offline_says_all_that_is_missing(media: Mapping[str, Path], tmp_path: P
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     done = CliRunner().invoke(cli, ["run", str(media["base"]), "--recipe", "ras/abaw9", "--offline", "--out", str(tmp_path / "out")])
     assert done.exit_code == 2
-    problems = " ".join(done.output.split())
-    for source in (*MODALITIES, "ras/faces", "ras/speech"):
-        assert f"{source}: the weights" in problems, source
-    assert "core/mhpf is not fitted" in problems
-    for kind, source in {"transcript": "ras/whisper", "description": "ras/describe"}.items():
-        assert f"Not here either, an alternative for {kind} without which a run goes on: {source}: the weights" in problems
-    trainings = ("affectkit train ras/face_dynamic", "affectkit train ras/audio", "affectkit train fusion")
-    fetches = ("affectkit weights fetch ras/scene", "affectkit weights fetch ras/speech", "affectkit weights fetch ras/describe")
-    for command in (*trainings, *fetches):
-        assert command in problems
+    lines = [" ".join(line.split()) for line in done.output.splitlines()]
+    assert lines[:2] == [
+        "Error: 11 problems:",
+        "To fetch: affectkit weights fetch ras/face_static ras/face_dynamic ras/label_match ras/scene:distilroberta ras/audio "
+        "ras/text:distilroberta ras/faces ras/speech",
+    ]
+    made = lines.index("To make, since nobody publishes them:")
+    beside = lines.index("A run goes on without these:")
+    assert [line.split()[0] for line in lines[2:made]] == [*MODALITIES, "ras/faces", "ras/speech"]
+    assert "ras/audio hf:microsoft/wavlm-base-plus-sd (405 MB); or --set components.ras/audio.backbone=FOLDER" in lines
+    assert lines[made + 1 : beside] == [
+        *(
+            f"ras/{name} ras_{name}.safetensors: 'affectkit train ras/{name} --data RUN --labels FILE --out .'; or --set components.ras/{name}.head=FILE"
+            for name in ("face_dynamic", "audio")
+        ),
+        "core/mhpf fusion_mhpf.safetensors: 'affectkit train fusion --predictions RUN --labels FILE'; or --set components.core/mhpf.checkpoint=FILE; "
+        "or --fusion core/mean, which needs none",
+    ]
+    assert lines[beside + 1 : -1] == [
+        "ras/describe alternative for description, hf:Qwen/Qwen2.5-VL-32B-Instruct (68 GB): 'affectkit weights fetch ras/describe:32b'; "
+        "or --set components.ras/describe.checkpoint=FOLDER",
+        "ras/whisper alternative for transcript, large-v3-turbo.pt (1.6 GB) from openaipublic.azureedge.net: 'affectkit weights fetch ras/whisper:large-v3-turbo'; "
+        "or --set components.ras/whisper.checkpoint=FILE",
+    ]
+    assert lines[-1] == (
+        f"Downloads are forbidden here: fetch where they are allowed and copy the folder {tmp_path / 'empty'}. With --offline, "
+        "'affectkit weights fetch' says what to download by hand and where to put it; 'affectkit weights list --json' says where each was looked for."
+    )
     assert not (tmp_path / "out").exists()
     assert "Traceback" not in done.output
 
