@@ -106,6 +106,7 @@ def learned(task: tasks.MadeClips, backbone: Path, work: Path, seed: int, epochs
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # a minute or two, where nothing else runs
 def test_it_beats_a_linear_reader_of_the_mean_frame(fer2013: Path, seeing: Path, tmp_path: Path, seed: int):
     task = tasks.expression_clips(fer2013, clips=700, size=SIDE)
     found = learned(task, seeing, tmp_path, seed, epochs=22)
@@ -116,6 +117,7 @@ def test_it_beats_a_linear_reader_of_the_mean_frame(fer2013: Path, seeing: Path,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # a minute or two, where nothing else runs
 def test_it_learns_an_order_that_it_was_blind_to(fer2013: Path, seeing: Path, tmp_path: Path, seed: int):
     """Each clip is there forwards and backwards: whatever does not look at the order of frames is right in one half."""
     task = tasks.order_clips(fer2013, clips=480, size=SIDE)

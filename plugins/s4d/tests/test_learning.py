@@ -60,6 +60,7 @@ def learned(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # a minute or two, where nothing else runs
 def test_order_is_learned(fer2013: Path, tmp_path: Path, seed: int) -> None:
     """From neutral to happiness or back: whatever is blind to order is right in one half."""
     made = tasks.order_clips(fer2013)
@@ -71,6 +72,7 @@ def test_order_is_learned(fer2013: Path, tmp_path: Path, seed: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # a minute or two, where nothing else runs
 def test_expressions_are_learned_better_than_from_the_mean_of_the_frames(fer2013: Path, tmp_path: Path, seed: int) -> None:
     made = tasks.expression_clips(fer2013, clips=1400, test=700)
     said = learned(made, tmp_path, fer2013, BASIC7.labels, seed, share=0.06, epochs=16)
