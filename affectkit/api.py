@@ -4,26 +4,12 @@ from __future__ import annotations
 
 from affectkit.challenges import Asked, Problem, Submitter
 from affectkit.clip_training import ClipOptions, ClipTraining
-from affectkit.components import (
-    Audio,
-    Checkpoint,
-    Component,
-    Evidence,
-    Frames,
-    Fusion,
-    Head,
-    Input,
-    Modality,
-    Needs,
-    Output,
-    Provider,
-    Sources,
-    Word,
-)
+from affectkit.components import Checkpoint, Component, Evidence, Fusion, Head, Modality, Output, Provider, Sources, Word
 from affectkit.errors import AffectKitError, CheckpointError, ConfigError, LabelError, MediaError, PluginError, UsageError
 from affectkit.hookspecs import hookimpl
 from affectkit.labels import AU12, BASIC7, BASIC8, COMPOUND7, VA, LabelSet
 from affectkit.media import Clip, Media, Span
+from affectkit.needs import Audio, Frames, Input, Needs
 from affectkit.trainings import About, Pace, Part, Training, Turn, Written
 
 __all__ = [

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 from affectkit import checkpoints, terms
 from affectkit.builtin.blend import Blend
 from affectkit.builtin.fitted import check_sources
-from affectkit.components import Checkpoint, Component, Fusion, Head, Modality, Needs, Provider
+from affectkit.components import Checkpoint, Component, Fusion, Head, Modality, Provider
 from affectkit.config import Recipe, component_options
 from affectkit.errors import AffectKitError, CheckpointError, ConfigError, LabelError, PluginError, Problems, raise_all
 from affectkit.labels import LabelSet, Outside, projection
 from affectkit.missing import LeftOut
+from affectkit.needs import Needs
 from affectkit.planner import Plan
 from affectkit.results import spoken
 from affectkit.store import OTHER_TABLES

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from av.audio.resampler import AudioResampler
 
-from affectkit.components import Frames
 from affectkit.decoding import Sound
 from affectkit.faces import periods, pick
 from affectkit.media import Span
+from affectkit.needs import Frames
 
 SILENCE = 2.0 / 32768  # a peak below two steps of 16-bit sound is digital silence
 QUIET_SECONDS = 0.2  # pieces of sound are cut in the quietest stretch of this length in their last third

@@ -17,10 +17,11 @@ from types import UnionType
 from typing import Any, get_args
 
 from affectkit.challenges import Submitter
-from affectkit.components import Checkpoint, Component, Fusion, Head, Modality, Needs, Provider, Scope, Unit
+from affectkit.components import Checkpoint, Component, Fusion, Head, Modality, Provider, Scope, Unit
 from affectkit.config import SETTINGS
 from affectkit.errors import PluginError
 from affectkit.labels import LabelSet
+from affectkit.needs import Needs
 from affectkit.trainings import Training
 
 KINDS: Mapping[str, type[Component]] = {

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from affectkit.components import Evidence, Input, Sampling
+from affectkit.components import Evidence
 from affectkit.detections import Detections, iou
 from affectkit.errors import PluginError
 from affectkit.media import Span
+from affectkit.needs import Input, Sampling
 from affectkit.tracking import Tracker
 
 __all__ = ["Detections", "FaceStore", "Tracker", "crop", "iou", "pick", "within"]
@@ -104,7 +105,7 @@ def pick(times: np.ndarray, span: Span, wanted: Sampling | Input, native_fps: fl
     Args:
         times: (N,) rising seconds.
         span: the window.
-        wanted: count, stride and fps as in :class:`affectkit.components.Sampling`.
+        wanted: count, stride and fps as in :class:`affectkit.needs.Sampling`.
         native_fps: frames per second of the medium, for ``stride``.
 
     Returns:

@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from affectkit.components import Frames, Input, Modality, Needs, Provider, Sampling, Scope
+from affectkit.components import Modality, Provider, Scope
 from affectkit.config import FACES_FPS, Recipe, Windows
 from affectkit.errors import AffectKitError, ConfigError, PluginError, raise_all
 from affectkit.media import Media, Span
+from affectkit.needs import Frames, Input, Needs, Sampling
 
 PRE_ROLL = 0.2  # seconds; an AAC encoder puts 1024 to 2112 samples before the sound, at most 0.13 s at 16 kHz
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from affectkit.buffers import FrameBuffer, Resampler, SoundBuffer, Ticker, downscale, is_silent, quietest, resample
 from affectkit.clips import Clock, Request, Subject, Window
-from affectkit.components import Evidence, Input, Modality, Needs, Provider
+from affectkit.components import Evidence, Modality, Provider
 from affectkit.cues import join, words_within
 from affectkit.decoding import Sound, read_sound
 from affectkit.errors import AffectKitError, MediaError, PluginError
@@ -22,6 +22,7 @@ from affectkit.faces import EPS, Detections, FaceStore, Tracker
 from affectkit.faces import within as inside
 from affectkit.film import Film, Look
 from affectkit.media import Clip, Media, Span
+from affectkit.needs import Input, Needs
 from affectkit.planner import Plan
 
 PIECE_SECONDS = 30.0  # longest piece of sound that a media-scoped provider or a media unit gets

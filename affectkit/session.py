@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from affectkit.assembly import Assembly
-    from affectkit.components import Frames
     from affectkit.engine import Engine, Progress
+    from affectkit.needs import Frames
     from affectkit.plugins import Registry
     from affectkit.timeline import Timeline
 

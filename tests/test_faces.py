@@ -19,10 +19,10 @@ from hypothesis.extra import numpy as hnp
 
 from affectkit.api import CheckpointError, Clip, ConfigError, Evidence, Input, Media, MediaError, PluginError, Provider, Span
 from affectkit.builtin.yunet import YuNet, YuNetOptions
-from affectkit.components import Frames
 from affectkit.decoding import read_frames
 from affectkit.faces import Detections, FaceStore, Tracker, crop, iou, pick
 from affectkit.media import open_media
+from affectkit.needs import Frames
 
 GREY = np.full((180, 320, 3), 128, np.uint8)
 ITEM = Input("faces", count=4, size=16)

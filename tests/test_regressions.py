@@ -39,12 +39,12 @@ from affectkit.assembly import Assembly, label_problems
 from affectkit.buffers import Ticker
 from affectkit.builtin.direct import Direct
 from affectkit.builtin.mean import Mean
-from affectkit.components import Sampling
 from affectkit.config import Recipe
 from affectkit.decoding import Sound
 from affectkit.engine import Engine, Stopped
 from affectkit.faces import pick
 from affectkit.media import Media, Span, open_media
+from affectkit.needs import Sampling
 from affectkit.planner import Plan
 from affectkit.reader import Clock, Reader
 from affectkit.session import Inputs

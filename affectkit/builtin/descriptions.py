@@ -23,9 +23,10 @@ from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from affectkit.components import Evidence, Needs, Provider, Scope
+from affectkit.components import Evidence, Provider, Scope
 from affectkit.errors import AffectKitError, ConfigError, did_you_mean, raise_all
 from affectkit.media import Media, Span
+from affectkit.needs import Needs
 
 if TYPE_CHECKING:
     from affectkit.media import Clip

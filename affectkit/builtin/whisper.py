@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from affectkit import checkpoints
-from affectkit.components import Audio, Checkpoint, Evidence, Needs, Provider, Scope, Word
+from affectkit.components import Checkpoint, Evidence, Provider, Scope, Word
 from affectkit.errors import CheckpointError, ConfigError, PluginError, did_you_mean
+from affectkit.needs import Audio, Needs
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from affectkit.clip_reading import Cache, ClipReader, Frames
-from affectkit.components import Evidence, Input, Modality
+from affectkit.components import Evidence, Modality
 from affectkit.datasets.items import Item
 from affectkit.errors import AffectKitError, MediaError, PluginError, UsageError
 from affectkit.faces import pick
 from affectkit.media import Clip, Media, Span, open_media
+from affectkit.needs import Input
 from affectkit.planner import Plan
 from affectkit.probing import PICTURE_SUFFIXES
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from affectkit.components import Evidence, Input, Modality, Needs, Sampling, Unit, Word
+from affectkit.components import Evidence, Modality, Unit, Word
 from affectkit.media import Clip, Media, Span
+from affectkit.needs import Input, Needs, Sampling
 
 LENGTHS = (4.0, 1.3, 2.7, 4.0)  # seconds of the clips: windows of a recipe, shorter ones at the end of a medium
 NATIVE = (120, 160)  # height, width in pixels of a picture of which no size is asked for

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from affectkit.components import Evidence, Input, Modality, Output
+from affectkit.components import Evidence, Modality, Output
 from affectkit.errors import PluginError
 from affectkit.labels import LabelSet
 from affectkit.media import Clip
+from affectkit.needs import Input
 from affectkit.testing import examples, surroundings
 from affectkit.testing.subjects import ContractError, Subject, Unchecked, difference, doing, names
 

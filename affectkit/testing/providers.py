@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from affectkit.components import Evidence, Input, Needs, Provider, Word
+from affectkit.components import Evidence, Provider, Word
 from affectkit.detections import Detections
 from affectkit.errors import PluginError
 from affectkit.media import Clip, Media, Span
+from affectkit.needs import Input, Needs
 from affectkit.testing import examples, surroundings
 from affectkit.testing.subjects import ContractError, Subject, Unchecked, difference, doing
 
