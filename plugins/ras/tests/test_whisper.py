@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from affectkit_ras.whisper import Whisper, WhisperOptions
 
 import affectkit.builtin.whisper as core
-from affectkit.api import Clip, Evidence, Span, Word
+from affectkit import checkpoints
+from affectkit.api import CheckpointError, Clip, Evidence, Span, Word
 
 from .conftest import MEDIA
 
@@ -69,3 +71,52 @@ def test_subtitles_win_over_it_in_the_recipe():
     providers = yaml.safe_load(Path(path).read_text())["providers"]
     assert providers["transcript"] == ["core/subtitles", "ras/whisper"]
     assert providers["description"] == ["core/descriptions", "ras/describe"]
+
+
+SIZES = {
+    "base": {"n_audio_state": 512, "n_audio_head": 8, "n_audio_layer": 6, "n_text_state": 512, "n_text_head": 8, "n_text_layer": 6},
+    "large-v3-turbo": {
+        "n_audio_state": 1280,
+        "n_audio_head": 20,
+        "n_audio_layer": 2,
+        "n_text_state": 1280,
+        "n_text_head": 20,
+        "n_text_layer": 2,
+    },
+}
+
+
+END = 50257  # the token after which a text is over
+FEW = 12  # tokens of a text, what it begins with among them
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("tag", "million"), [("base", 71), ("large-v3-turbo", 164)])
+def test_the_published_width_is_loaded_strictly_and_heard(tag: str, million: int, tmp_path: Path):
+    """All of ``base``, and all widths of ``large-v3-turbo`` with two of its 32 and 4 layers, in openai-whisper's own format with random numbers."""
+    from whisper.model import ModelDimensions
+    from whisper.model import Whisper as Network
+
+    mels, vocabulary = (80, 51865) if tag == "base" else (128, 51866)
+    dims = ModelDimensions(n_mels=mels, n_audio_ctx=1500, n_vocab=vocabulary, n_text_ctx=448, **SIZES[tag])
+    network = checkpoints.random_network(lambda: Network(dims))
+    words = network.decoder
+    words.positional_embedding.data.normal_(std=0.01)  # it is made without any value
+    words.positional_embedding.data[FEW:] = 50 * words.token_embedding.weight.data[END]  # else it says 224 tokens of nonsense, for minutes
+    path = tmp_path / f"{tag}.pt"
+    torch.save({"dims": asdict(dims), "model_state_dict": network.half().state_dict()}, path)
+    assert sum(value.numel() for value in network.parameters()) // 1_000_000 == million
+    if tag == "base":
+        assert path.stat().st_size == pytest.approx(core.CHECKPOINTS[tag].size, rel=0.001)
+    del network
+    made = Whisper(WhisperOptions(checkpoint=str(path)))
+    made.id = "ras/whisper"
+    made.load(torch.device("cpu"), torch.float32)
+    (found,) = made.provide([sound(0.2)])  # little, since it may go on in steps of 0.02 s
+    assert found.valid, found.reason
+    assert all(3.0 <= word.start <= word.end <= 3.2 for word in found.data["words"])
+    state = torch.load(path, weights_only=True)
+    del state["model_state_dict"]["decoder.ln.bias"]
+    torch.save(state, path)
+    with pytest.raises(CheckpointError, match="is damaged or not a checkpoint of openai-whisper"):
+        made.load(torch.device("cpu"), torch.float32)
