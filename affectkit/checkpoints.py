@@ -63,7 +63,7 @@ def resolve(
         fetch: whether it may be downloaded where it is not here.
         owner: id of the component that wants it, for messages.
         tag: which of its checkpoints it is, where it has several, for messages.
-        option: the component's option that takes a local file, for messages.
+        option: the component's option that takes a local file, for messages; with a dot, a key of the training recipe that wants it.
         progress: is told how far a download has come.
 
     Raises:
@@ -421,7 +421,7 @@ def _remedy(checkpoint: Checkpoint, found: Address, owner: str, tag: str, option
     """What to do about weights that are absent or damaged."""
     if found.kind == "package":
         return "They are part of an installed package; install the plugin again"
-    give = f"--set components.{owner}.{option}=/path/to/{found.name}" if owner and option else ""
+    give = f"--set {_key(owner, option)}=/path/to/{found.name}" if owner and option else ""
     if not found.url and checkpoint.source.startswith(MADE):
         return f"Nobody publishes them. Make them with '{checkpoint.source}'" + (f", and give the file with {give}" if give else "")
     if not found.url:
@@ -434,6 +434,10 @@ def _remedy(checkpoint: Checkpoint, found: Address, owner: str, tag: str, option
     return f"{get}, or give a local {'folder' if found.files else 'file'}: {give}" if give else get
 
 
+def _key(owner: str, option: str) -> str:
+    return option if "." in option else f"components.{owner}.{option}"
+
+
 def _wanted(checkpoint: Checkpoint, found: Address, owner: str, tag: str, option: str | None) -> Wanted | None:
     """Absent weights as a line of a report on several; ``None`` where a command neither gets nor makes them."""
     fetch = (f"{owner}:{tag}" if tag else owner) if found.url and tag != GIVEN else ""
@@ -443,7 +447,7 @@ def _wanted(checkpoint: Checkpoint, found: Address, owner: str, tag: str, option
     name = origin(checkpoint.uri) if found.files_url else found.name
     size = f" ({readable(checkpoint.size)})" if checkpoint.size else ""
     source = f" from {origin(checkpoint.uri)}" if fetch and not found.files_url else ""
-    give = f"--set components.{owner}.{option}={'FOLDER' if found.files else 'FILE'}" if option else ""
+    give = f"--set {_key(owner, option)}={'FOLDER' if found.files else 'FILE'}" if option else ""
     return Wanted(owner, f"{name}{size}{source}", fetch, make, give)
 
 

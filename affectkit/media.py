@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -242,7 +243,7 @@ def _open_folder(
             audio, start, end = stream.index, min(start, times.start), max(end, times.end)
     elif audio_stream is not None:
         raise MediaError(f"{folder} is a folder of frames without a sound file; it has no audio streams to choose from")
-    name = folder.resolve().name if id is None else id
+    name = os.path.basename(os.path.abspath(folder)) if id is None else id
     return Media(name, folder, "frames", end - start, start, float(fps), (height, width), audio=audio, sound=sound)
 
 
@@ -294,7 +295,7 @@ def discover(
     folders = [path for path in found if path.is_dir()]
     if sound is not None and len(folders) != 1:
         raise UsageError(f"a sound file belongs to exactly one folder of frames, found {len(folders)} of them")
-    ids = unique_ids(list(found), known_ids or {})
+    ids = unique_ids({resolved: Path(os.path.abspath(path)) for resolved, path in found.items()}, known_ids or {})
     media = []
     for resolved, path in found.items():
         own = {"fps": fps, "sound": sound} if resolved.is_dir() else {}
@@ -329,16 +330,18 @@ def _search(folder: Path, errors: list[tuple[Path, MediaError]]) -> Iterator[Pat
             yield entry
 
 
-def unique_ids(paths: Sequence[Path], known: Mapping[Path, str]) -> dict[Path, str]:
-    """A short name for each path: its stem, and where that is not unique its name, then with its folder, and so on.
+def unique_ids(paths: Mapping[Path, Path], known: Mapping[Path, str]) -> dict[Path, str]:
+    """A short name for each resolved path, of the path as it was given: its stem, and where that is not unique its name, then with its folder, and so on.
 
-    >>> ids = unique_ids([Path("/a/x.mp4"), Path("/b/x.mp4"), Path("/b/y.mp4"), Path("/b/y.wav")], {})
-    >>> list(ids.values())
+    A link is called by its own name: stores that keep files by their digest give them names that mean nothing.
+
+    >>> paths = [Path("/a/x.mp4"), Path("/b/x.mp4"), Path("/b/y.mp4"), Path("/b/y.wav")]
+    >>> list(unique_ids(dict(zip(paths, paths)), {}).values())
     ['a/x.mp4', 'b/x.mp4', 'y.mp4', 'y.wav']
     """
     taken = set(known.values())
     ids = {path: known[path] for path in paths if path in known}
-    names = {path: _names(path) for path in paths if path not in known}
+    names = {path: _names(given) for path, given in paths.items() if path not in known}
     level = dict.fromkeys(names, 0)
     while True:
         given: dict[str, list[Path]] = {}

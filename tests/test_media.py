@@ -333,6 +333,23 @@ def test_discover_follows_a_link_to_a_parent_once(tmp_path: Path, clip: Path) ->
     assert ([m.id for m in media], errors) == (["x"], [])
 
 
+def test_a_link_is_called_by_its_own_name(tmp_path: Path, clip: Path) -> None:
+    """As where git-annex or a cache keeps files by their digest; of the file itself and links to it, what comes first names it."""
+    store, corpus = tmp_path / "store", tmp_path / "corpus"
+    store.mkdir()
+    corpus.mkdir()
+    (store / "5f3a").write_bytes(clip.read_bytes())
+    make_frames(store / "77c0", [1])
+    (corpus / "01.mp4").symlink_to(store / "5f3a")
+    (corpus / "02").symlink_to(store / "77c0")
+    (corpus / "03.mp4").symlink_to(store / "5f3a")
+    media, errors = discover([corpus], fps=10)
+    assert ([m.id for m in media], errors) == (["01", "02"], [])
+    kept, _ = discover([corpus], fps=10, known_ids={(store / "5f3a").resolve(): "older"})
+    assert [m.id for m in kept] == ["older", "02"]
+    assert open_media(corpus / "02", fps=10).id == "02"
+
+
 def test_known_ids_are_kept_and_not_given_away(tmp_path: Path, clip: Path) -> None:
     paths = [tmp_path / "a/x.mp4", tmp_path / "b/x.mp4", tmp_path / "b/y.mp4"]
     for path in paths:
@@ -348,9 +365,9 @@ def test_known_ids_are_kept_and_not_given_away(tmp_path: Path, clip: Path) -> No
 def test_ids_are_unique(parts: list[list[str]], data: st.DataObject) -> None:
     paths = [Path("/", *names) for names in parts]
     earlier = data.draw(st.lists(st.sampled_from(paths), unique=True)) if paths else []
-    known = dict(unique_ids(earlier, {}))
-    ids = unique_ids(paths, known)
+    known = unique_ids({path: path for path in earlier}, {})
+    ids = unique_ids({path: path for path in paths}, known)
     assert list(ids) == paths
     assert len(set(ids.values())) == len(paths)
     assert {path: ids[path] for path in earlier} == known
-    assert unique_ids(paths[::-1], ids) == ids
+    assert unique_ids({path: path for path in paths[::-1]}, ids) == ids

@@ -7,7 +7,9 @@ from affectkit.errors import CheckpointError, ConfigError, Problems
 from affectkit.missing import LeftOut, Wanted
 
 EARS = CheckpointError("a/ears: the weights ears.pt are not here", wanted=Wanted("a/ears", "ears.pt (7 MB)", "a/ears", give="--set x=FILE"))
-MEETING = ConfigError("b/meeting is not fitted", wanted=Wanted("b/meeting", "m.safetensors", make="affectkit train b", instead="--fusion c"))
+MEETING = ConfigError(
+    "b/meeting is not fitted", wanted=Wanted("b/meeting", "m.safetensors", make="affectkit train b", instead="--fusion c")
+)
 WORDS = LeftOut("transcript", CheckpointError("a/words: the weights w.pt are not here", wanted=Wanted("a/words", "w.pt", "a/words:small")))
 TYPO = ConfigError("there is no component 'a/eyes'")
 ENDING = (

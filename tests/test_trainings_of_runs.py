@@ -196,8 +196,16 @@ def test_prototypes_of_a_run(data: Path, registry: plugins.Registry, tmp_path: P
     head.load(torch.device("cpu"), torch.float32)
     assert head.embedding_from == EMBEDDING
     assert head.convert(Output({}), sources(torch.randn(3, 6))).values[COMPOUND7].sum(dim=1).tolist() == pytest.approx([1.0] * 3)
-    with pytest.raises(UsageError, match=r"fit_prototypes has no embedding of disgust, fear"):
+    with pytest.raises(
+        UsageError, match=r"fewer than two groups \(media, or what options\.groups finds\) that have .* as disgust, fear, .*; proto"
+    ):
         trained(data, registry, tmp_path, "core/pfsa_training", {"embedding": EMBEDDING})
+    alone = labels.read_text().replace("surprise", "fear").replace("fear", "surprise", 1)
+    labels.write_text(alone, encoding="utf-8")
+    with pytest.raises(
+        UsageError, match=r"fewer than two groups .* as surprise; prototypes are made of all of anger, .* measured on groups that"
+    ):
+        trained(data, registry, tmp_path, "core/pfsa_training", given)
 
 
 def test_a_temperature_is_written_where_the_component_reads_it(data: Path, registry: plugins.Registry, tmp_path: Path) -> None:

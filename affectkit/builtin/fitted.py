@@ -71,7 +71,7 @@ class FittedFusion(Fusion):
         name = self._name
         if not self.options.checkpoint:
             raise ConfigError(
-                f"{name} is not fitted: the recipe names no weights for it. Make {self.made_as} with: {self.make} ; and name it as "
+                f"{name} is not fitted: the recipe names no weights for it. Make {self.made_as} with '{self.make}' and name it as "
                 f"components.{name}.checkpoint in the recipe, or take --fusion core/mean, which needs none",
                 wanted=Wanted(
                     name,

@@ -60,6 +60,12 @@ class PrototypeTraining(EmbeddingTraining):
         rows = np.flatnonzero(np.isin(names, EMOTIONS))
         vectors = torch.as_tensor(part.batch(rows, None)["embedding"]).float()
         spoken, groups = names[rows].tolist(), np.asarray(part.groups)[rows].astype(str)
+        few = [label for label in EMOTIONS if len(np.unique(groups[names[rows] == label])) < 2]
+        if few:
+            raise UsageError(
+                f"{self.options.labels} labels fewer than two groups (media, or what options.groups finds) that have {self.options.embedding} as "
+                f"{', '.join(few)}; prototypes are made of all of {', '.join(EMOTIONS)} and measured on groups that are held out"
+            )
         prototypes = fit_prototypes(vectors, spoken)
         truth = np.array([EMOTIONS.index(label) for label in spoken])
         fold = folds(groups, truth, self.options.folds, seed)

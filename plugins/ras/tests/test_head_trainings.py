@@ -345,9 +345,24 @@ def test_an_input_that_nothing_makes_is_told(
     """And not taken for windows without speech, which would be kept as such."""
     monkeypatch.setenv("AFFECTKIT_CACHE", str(tmp_path / "empty"))
     options = {"backbone": str(AudioEmotion().write_random("backbone", tmp_path)), "cache": str(tmp_path / "kept")}
-    with pytest.raises(UsageError, match="ras/audio learns from windows with 'speech', which nothing makes: ras/speech is not ready"):
+    with pytest.raises(
+        UsageError,
+        match=r"ras/audio learns from windows with 'speech', which nothing makes: ras/speech is not ready.* With --set options\.speech=false it learns",
+    ):
         trained(data, registry, tmp_path / "out", "ras/audio_training", options)
     assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize(("training", "backbone"), [("face_dynamic", "clip-vit-base-patch32"), ("audio", "wavlm-base-plus-sd")])
+def test_a_backbone_that_is_not_here_is_told_with_the_option_of_the_training(
+    data: Path, registry: plugins.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, training: str, backbone: str
+) -> None:
+    for name in ("AFFECTKIT_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "empty"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    expected = rf"affectkit weights fetch ras/{training}:backbone'.* or give a local folder: --set options\.backbone=/path/to/{backbone}$"
+    with pytest.raises(CheckpointError, match=expected):
+        trained(data, registry, tmp_path / "out", f"ras/{training}_training", {})
 
 
 def test_recipes_that_ship_can_be_read(registry: plugins.Registry, data: Path, tmp_path: Path) -> None:

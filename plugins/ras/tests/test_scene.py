@@ -193,6 +193,15 @@ def test_a_frozen_encoder_reads_where_device_says(folders, tmp_path: Path, monke
     torch.testing.assert_close(*features, atol=1e-4, rtol=1e-4)
 
 
+def test_an_encoder_that_is_not_here_is_told_with_the_option_of_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("AFFECTKIT_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "empty"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    expected = r"affectkit weights fetch ras/scene:sentence'.* or give a local folder: --set options\.sentence=/path/to/all-MiniLM-L6-v2$"
+    with pytest.raises(CheckpointError, match=expected):
+        SceneTraining(HeadOptions(encoder="sentence")).parts(mixed(tmp_path / "mixed.csv"))
+
+
 def test_names_of_labels_are_read_as_well(tmp_path: Path):
     (tmp_path / "named.csv").write_text(
         "video,text,label\n" + "".join(f"{n},He laughs {n},{'joy' if n % 2 else 'Angry'}\n" for n in range(8))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from affectkit.planner import Plan
     from affectkit.plugins import Registry
 
+OTHERWISE = {"speech": ". With --set options.speech=false it learns from all windows with sound"}  # what else one can do, by kind of input
 TOGETHER = 16  # windows of a medium that a backbone reads at once
 Read = Callable[[Mapping[str, "torch.Tensor"]], tuple["torch.Tensor", "torch.Tensor"]]
 """Frames (B, T, D) of a batch of clips, and which of them are real, (B, T) bool."""
@@ -130,7 +131,7 @@ def _plan(recipe: Recipe, registry: Registry, component: Modality, device: torch
     for kind in (item.kind for item in component.needs.inputs):
         if not plan.providers.get(kind):
             reasons = "; ".join(plan.unavailable.get(kind, ())) or "no provider of it is chosen"
-            raise UsageError(f"{component.id} learns from windows with {kind!r}, which nothing makes: {reasons}")
+            raise UsageError(f"{component.id} learns from windows with {kind!r}, which nothing makes: {reasons}{OTHERWISE.get(kind, '')}")
     for provider in (provider for found in plan.providers.values() for provider in found):
         provider.load(device, torch.float32)
     return plan

@@ -139,7 +139,9 @@ class _HeadTraining(Training):
         tag = self.options.encoder
         given = getattr(self.options, tag)
         known = CHECKPOINTS[tag] if given is None else Checkpoint(given, licence="as given by the user")
-        encoder = ENCODERS[tag](checkpoints.resolve(known, owner=self.owner, tag=tag), self.options.max_length, self.id)
+        encoder = ENCODERS[tag](
+            checkpoints.resolve(known, owner=self.owner, tag=tag, option=f"options.{tag}"), self.options.max_length, self.id
+        )
         self._fingerprint = fingerprint(encoder)
         if (count := len(encoder.layers())) < self.options.fine_tune:
             raise UsageError(f"options.fine_tune: {tag} has {count} layers, found {self.options.fine_tune}")

@@ -115,12 +115,14 @@ class SequenceTraining(RunTraining):
         """Windows that have a label and something for the backbone to read."""
         import torch
 
+        from affectkit import checkpoints
         from affectkit_ras.trainings.clips import read_frames
 
         self._found = found = labelled(data, self.options.labels, self.options.set)
         component: Any = self.component()
         component.id = self.owner
         device = torch.device(self.device)
+        checkpoints.resolve(component.used_checkpoints()["backbone"], owner=self.owner, tag="backbone", option="options.backbone")
         component.load_backbone(device)
         self._size, self._fingerprint = component.frames.size, component.frames.fingerprint
 
