@@ -15,7 +15,8 @@ from affectkit.api import BASIC7, BASIC8, COMPOUND7, CheckpointError, ConfigErro
 from affectkit.builtin.embedding_head import EmbeddingHead
 from affectkit.builtin.fusion import MHPFFusion, load_mhpf
 from affectkit.builtin.labelled import apart, groups_of, labelled
-from affectkit.builtin.pfsa import PFSA
+from affectkit.builtin.pfsa import EMOTIONS, PFSA, fit_prototypes, unit
+from affectkit.builtin.prototype_training import _nearest
 from affectkit.labels import KNOWN
 from affectkit.making import Made, make
 from affectkit.media import Media
@@ -206,6 +207,20 @@ def test_prototypes_of_a_run(data: Path, registry: plugins.Registry, tmp_path: P
         UsageError, match=r"fewer than two groups .* as surprise; prototypes are made of all of anger, .* measured on groups that"
     ):
         trained(data, registry, tmp_path, "core/pfsa_training", given)
+
+
+def test_the_nearest_prototype_is_that_of_rows_that_are_left() -> None:
+    """As prototypes are fitted; an emotion that is held out as a whole is missed, and an embedding of zeros is no evidence."""
+    random = np.random.default_rng(0)
+    truth = np.tile(np.arange(6), 4)
+    vectors = torch.from_numpy(np.eye(6)[truth] + random.normal(0, 0.4, (24, 6))).float()
+    vectors[0] = 0
+    learned, held = np.arange(12), np.arange(12, 24)
+    prototypes = fit_prototypes(vectors[learned], [EMOTIONS[column] for column in truth[learned]])
+    expected = (unit(vectors[held]) @ unit(prototypes).T).argmax(dim=1).numpy()
+    assert _nearest(vectors, truth, learned, held).tolist() == expected.tolist()
+    without = learned[truth[learned] != 5]
+    assert 5 not in _nearest(vectors, truth, without, held)
 
 
 def test_a_temperature_is_written_where_the_component_reads_it(data: Path, registry: plugins.Registry, tmp_path: Path) -> None:
