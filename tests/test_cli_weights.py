@@ -217,7 +217,7 @@ TOLD = """To train, since nobody publishes them:
     ears/meeting:trained  meeting.safetensors
   affectkit train ears/voice --data RUN
     ears/voice:head  voice.safetensors
-  affectkit train fusion --predictions RUN --labels FILE
+  affectkit train fusion --predictions RUN --labels FILE --out .
     core/mhpf:ears/own  fusion_mhpf.safetensors
 """
 
@@ -243,7 +243,8 @@ def test_what_nobody_publishes_is_listed_with_what_makes_it(plugins, tmp_path, m
     assert "ears/model:small: downloaded" in fetched.stdout
     assert "ears/voice:head: nobody publishes it. This makes it: affectkit train ears/voice --data RUN\n" in fetched.stdout
     assert (
-        "core/mhpf:ears/own: nobody publishes it. This makes it: affectkit train fusion --predictions RUN --labels FILE\n" in fetched.stdout
+        "core/mhpf:ears/own: nobody publishes it. This makes it: affectkit train fusion --predictions RUN --labels FILE --out .\n"
+        in fetched.stdout
     )
     assert "ears/meeting" not in fetched.stdout  # nothing uses it unless told so
     (tmp_path / "voice.safetensors").write_bytes(CONTENT)

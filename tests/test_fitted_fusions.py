@@ -264,6 +264,9 @@ class TestComponents:
         save_tensors(path, {"a": torch.zeros(1)}, {"sources": "[]", "labels": "[]", "record": "{}"})
         with pytest.raises(CheckpointError, match=r"expected the tensors .* found the tensors .'a'.*; is it the right file"):
             fusion.load(CPU, torch.float32)
+        save_tensors(path, {"a": torch.zeros(1)}, {"fusion": '"core/other"'})
+        with pytest.raises(CheckpointError, match='; it says that it is of "core/other"; is it the right file'):
+            fusion.load(CPU, torch.float32)
         model = fusion.made(3)
         header = {"sources": json.dumps(NAMES), "labels": json.dumps(BASIC7.labels), "record": "{}", "quality": "[[],[],[]]"}
         save_tensors(path, dict(model.state_dict()), header)

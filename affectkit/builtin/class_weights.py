@@ -144,7 +144,7 @@ class VersionFusion(FittedFusion):
     name = "probability_fusion"
     Options = VersionOptions
     made_as = "fusion_v4.safetensors"
-    make = 'affectkit train fusion --predictions RUN --labels FILE --set "options.fusions=[mean, v4]"'
+    make = 'affectkit train fusion --predictions RUN --labels FILE --out . --set "options.fusions=[mean, v4]"'
 
     def made(self, sources: int) -> torch.nn.Module:
         return _version(self.options.version or VERSIONS[0], sources, self.labels)

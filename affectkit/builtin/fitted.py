@@ -55,7 +55,7 @@ class FittedFusion(Fusion):
     Options: ClassVar[type] = FittedOptions
     made_as: ClassVar[str] = "fusion_mhpf.safetensors"
     """The file that :attr:`make` writes, for messages."""
-    make: ClassVar[str] = "affectkit train fusion --predictions RUN --labels FILE"
+    make: ClassVar[str] = "affectkit train fusion --predictions RUN --labels FILE --out ."
 
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)
@@ -349,9 +349,10 @@ def read_tensors(
     tensors = {key: tensor.float() for key, tensor in checkpoints.load_tensors(path).items()}
     metadata = checkpoints.metadata(path)
     if set(tensors) != set(names) or not set(keys) <= set(metadata):
+        of = f"; it says that it is of {metadata['fusion']}" if "fusion" in metadata else ""
         raise CheckpointError(
             f"{path}: expected the tensors {sorted(names)} and a header with {sorted(keys)}, "
-            f"found the tensors {sorted(tensors)} and a header with {sorted(metadata)}; is it the right file?"
+            f"found the tensors {sorted(tensors)} and a header with {sorted(metadata)}{of}; is it the right file?"
         )
     if bad := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
         raise CheckpointError(f"{path}: {', '.join(bad)} holds numbers that are not finite; fit it anew")

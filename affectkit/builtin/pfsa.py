@@ -76,8 +76,8 @@ class PFSA(Head):
         """Refuses a recipe that names no prototypes."""
         if not self.options.checkpoint:
             raise ConfigError(
-                "core/pfsa has no prototypes: the recipe names no file of them; give components.core/pfsa.checkpoint "
-                "(for instance package:affectkit_mini/weights/pfsa.safetensors), or take --head core/ppa, which needs none"
+                "core/pfsa has no prototypes: the recipe names no file of them; make them with the training core/pfsa_training and give "
+                "components.core/pfsa.checkpoint (for instance package:affectkit_mini/weights/pfsa.safetensors), or take --head core/ppa, which needs none"
             )
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:

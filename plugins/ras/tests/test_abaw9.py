@@ -198,7 +198,7 @@ def test_offline_says_all_that_is_missing(media: Mapping[str, Path], tmp_path: P
             f"ras/{name} ras_{name}.safetensors: 'affectkit train ras/{name} --data RUN --labels FILE --out .'; or --set components.ras/{name}.head=FILE"
             for name in ("face_dynamic", "audio")
         ),
-        "core/mhpf fusion_mhpf.safetensors: 'affectkit train fusion --predictions RUN --labels FILE'; or --set components.core/mhpf.checkpoint=FILE; "
+        "core/mhpf fusion_mhpf.safetensors: 'affectkit train fusion --predictions RUN --labels FILE --out .'; or --set components.core/mhpf.checkpoint=FILE; "
         "or --fusion core/mean, which needs none",
     ]
     assert lines[beside + 1 : -1] == [
