@@ -568,6 +568,10 @@ def test_weights_that_are_lacking_are_given_in_the_words_of_this_command(data: P
     assert "Make them with 'affectkit train grey/unmade', and give the file with --weights /path/to/absent_head.txt" in told
     assert "Give the right file with --option backbone=/path/to/absent_backbone.bin" in told
     assert "--set" not in told
+    several = refused(*words, "--option", "backbone=hf:org/name@v1/net.bin")
+    assert "net.bin from hf:org/name; or --option backbone=FILE" in several
+    assert "absent_head.txt: 'affectkit train grey/unmade'; or --weights FILE" in several
+    assert "--set" not in several
     (tmp_path / "net.bin").write_bytes(b"")
     given = ("--weights", tmp_path / "net.bin", "--option", f"backbone={tmp_path / 'net.bin'}")
     assert evaluate(*words[1:], *given)["pooled"]["answered"] == 0, "it goes without landmarks"

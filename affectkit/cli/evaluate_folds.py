@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -219,6 +219,8 @@ def _advising(component: str, weights: str | None) -> Iterator[None]:
         problems, remarks = (error.problems, error.remarks) if isinstance(error, Problems) else ((error,), ())
         for problem in problems:
             problem.args = (_ADVICE.sub(said_here, str(problem)),)
+            if problem.wanted:
+                problem.wanted = replace(problem.wanted, give=_ADVICE.sub(said_here, problem.wanted.give))
         raise_all(problems, remarks)
 
 

@@ -30,13 +30,13 @@ class PairingOptions:
 
     Attributes:
         weights: folder with the files of the five models; ``None`` for those of this package.
-        rows: rows of each validation part that are read at most.
+        rows: rows of each validation part that are read at most; of every label as many, as far as there are.
         pairings: how many are made to fit, and as many to measure.
         seed: of what is drawn.
     """
 
     weights: Path | None = None
-    rows: int = 400
+    rows: int = 1400
     pairings: int = 10000
     seed: int = 1
 
@@ -127,7 +127,8 @@ class PairingTraining(MHPFTraining):
         parts = {name: part for name, part in training.parts(data).items() if name != "train"}
         part = parts["validation"] if len(parts) == 1 else _joined(*parts.values())
         known = np.arange(len(part)) if part.truth.ndim == 1 else np.flatnonzero(part.truth.sum(axis=1) == 1)
-        return part.take(np.sort(np.random.default_rng(self.options.seed).permutation(known)[: self.options.rows]))
+        known = np.random.default_rng(self.options.seed).permutation(known)
+        return part.take(np.sort(known[_evenly(_labels(part.truth[known]))[: self.options.rows]]))
 
     def _read(self, name: str, training: Training) -> Any:
         """A function that gives the distribution (N, 7) that the component makes of a part."""
@@ -145,8 +146,7 @@ class PairingTraining(MHPFTraining):
         return read
 
     def _said(self, part: Part, rows: np.ndarray) -> Said:
-        truth = part.truth if part.truth.ndim == 1 else part.truth.argmax(axis=1)
-        return Said(rows, truth, halves(np.asarray(part.groups), self.options.seed))
+        return Said(rows, _labels(part.truth), halves(np.asarray(part.groups), self.options.seed))
 
     @property
     def _folder(self) -> Path:
@@ -189,6 +189,24 @@ def pair(said: Mapping[str, Said], count: int, fitting: bool, seed: int) -> tupl
     valid[random.random(count) < STILL, SOURCES.index("mini/face_dynamic")] = False
     some = valid.any(axis=(1, 2))
     return np.where(valid, values, 0)[some], truth[some], valid[some]
+
+
+def _labels(truth: np.ndarray) -> np.ndarray:
+    """The label of each row (N,), also where labels are columns and a row has one."""
+    return truth if truth.ndim == 1 else truth.argmax(axis=1)
+
+
+def _evenly(truth: np.ndarray) -> np.ndarray:
+    """An order of the rows (N,) in which the first of every label come first, then the second, and so on.
+
+    >>> _evenly(np.array([5, 5, 5, 2, 2])).tolist()
+    [0, 3, 1, 4, 2]
+    """
+    place = np.zeros(len(truth), np.int64)
+    for label in np.unique(truth):
+        rows = np.flatnonzero(truth == label)
+        place[rows] = np.arange(len(rows))
+    return np.argsort(place, kind="stable")
 
 
 def _joined(first: Part, second: Part) -> Part:

@@ -42,7 +42,7 @@ APART = (
 LIMITS = (
     "Trained on acted, studio-recorded speech: few voices, two English sentences and short Polish ones. Aimed at were UAR 0.65 on RAVDESS, 0.50 on nEMO, and 0.72 "
     "of four classes on a corpus and language that it never heard. The first two are reached on unheard voices. The third cannot be measured for the network of both "
-    "corpora; with `--set options.without=nemo` and `options.without=ravdess` the other corpus alone is worth 0.40 on nEMO and 0.47 on RAVDESS, where chance is 0.25. The encoder "
+    "corpora; with `--set options.without=nemo` and `options.without=ravdess` the other corpus alone is worth 0.43 [0.34, 0.54] on nEMO and 0.53 [0.48, 0.59] on RAVDESS, where chance is 0.25. The encoder "
     "learned from speech in many languages, of whom and in which moods is not known; it was made to tell words and ends of turns, so what is said may sway what is "
     "heard in it. The calibration error of a corpus by itself is higher. Spontaneous speech, music, laughter and children are outside of what the small networks have "
     "heard. nEMO has no disgust. The corpora's terms forbid commercial use. Accuracy on poor input, condition by condition: `docs/robustness.md` in the "
@@ -128,8 +128,8 @@ class VoiceTraining(Training):
         return network
 
     def predict(self, network: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """What the member says that did not hear a row's voice."""
-        found: torch.Tensor = network(batch["numbers"], batch["fold"])[0]
+        """What the members say that did not hear a row's voice: all of them where its corpus was left out, else one."""
+        found: torch.Tensor = network(batch["numbers"], batch["fold"] if self.options.without is None else None)[0]
         return found
 
     def loss(self, network: Any, batch: Mapping[str, torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
