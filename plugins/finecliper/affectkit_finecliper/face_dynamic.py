@@ -108,7 +108,11 @@ class FaceDynamic(Modality):
         """The CLIP, and what was tuned in it, which nobody publishes."""
         used, given = dict(super().used_checkpoints()), self.options.tuned
         if given != UNTUNED:
-            made = Checkpoint("finecliper_face_dynamic.safetensors", licence="that of the data it was made of", source=MADE)
+            made = Checkpoint(
+                "finecliper_face_dynamic.safetensors",
+                licence="that of the data it was made of",
+                source=f"{MADE} --dataset NAME --data DIR --out .",
+            )
             used[TUNED] = Checkpoint(given, licence="as given by the user") if given else made
         return used
 

@@ -272,7 +272,10 @@ def test_a_header_that_is_not_that_of_its_tensors(change: dict[str, object], mes
 def test_without_a_file_it_says_how_one_is_made(backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     save_file({"conv.weight": torch.zeros(3)}, tmp_path / "face_dynamic.safetensors")  # what another plugin's training wrote
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match=r"Nobody publishes them\. Make them with 'affectkit train finecliper/face_dynamic'"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"Nobody publishes them\. Make them with 'affectkit train finecliper/face_dynamic --dataset NAME --data DIR --out \.'",
+    ):
         loaded(backbone=str(backbone))
 
 

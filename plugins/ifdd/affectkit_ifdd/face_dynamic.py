@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 OWNER = "ifdd/face_dynamic"
 CHECKPOINT = "checkpoint"
-MADE = Checkpoint("ifdd_face_dynamic.safetensors", licence="that of the data it was made of", source="affectkit train ifdd/face_dynamic")
+MADE = Checkpoint(
+    "ifdd_face_dynamic.safetensors",
+    licence="that of the data it was made of",
+    source="affectkit train ifdd/face_dynamic --dataset NAME --data DIR --out .",
+)
 TOGETHER = 8  # views of one forward pass
 RANDOM = Sizes(classes=len(DFEW7), side=64, width=16, blocks=(1, 1, 1, 1))  # of random weights
 MARGIN = 0.2  # of the longer side of the box, on each side: the data sets' crops show the whole head

@@ -304,7 +304,7 @@ def test_without_weights_the_command_that_makes_them_is_named(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli, ["run", "none.mp4", "--recipe", "ifdd/ifdd", "--dry-run"])
     assert result.exit_code == 2
-    assert "affectkit train ifdd/face_dynamic" in result.output
+    assert "affectkit train ifdd/face_dynamic --dataset NAME --data DIR --out ." in result.output
     assert "--set components.ifdd/face_dynamic.checkpoint=" in result.output
     with pytest.raises(CheckpointError, match="before its weights are loaded"):
         FaceDynamic().see(torch.zeros(1, 16, 224, 224, 3))

@@ -28,7 +28,11 @@ MARGIN = 0.2  # of the longer side of the box, on each side: the data sets' crop
 TINY = {"side": 32, "frames": 16, "patch": 16, "width": 32, "depth": 3, "heads": 2, "hidden": 64, "first": 1, "experts": 4, "adapter": 8}
 """Sizes of random weights."""
 
-MADE = Checkpoint("s4d_face_dynamic.safetensors", licence="that of the data it was made of", source="affectkit train s4d/face_dynamic")
+MADE = Checkpoint(
+    "s4d_face_dynamic.safetensors",
+    licence="that of the data it was made of",
+    source="affectkit train s4d/face_dynamic --dataset NAME --data DIR --out .",
+)
 PRETRAINED = Checkpoint(
     uri="hf:cyinen/S4D/vit_base_voxceleb2+affectnet_100.pt",
     licence="not stated (the authors' code is Apache-2.0)",

@@ -197,7 +197,7 @@ def test_without_weights_the_command_that_makes_them_is_named() -> None:
     component = FaceDynamic()
     component.id = ID
     assert component.labels == DFEW7
-    with pytest.raises(CheckpointError, match="affectkit train s4d/face_dynamic"):
+    with pytest.raises(CheckpointError, match=r"affectkit train s4d/face_dynamic --dataset NAME --data DIR --out \."):
         component.load(torch.device("cpu"), torch.float32)
     with pytest.raises(CheckpointError, match="before its weights are loaded"):
         component.predict({})
