@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from affectkit.builtin.blend import Blend
 from affectkit.builtin.direct import Direct
-from affectkit.builtin.pfsa import EMOTIONS, PFSA, fit_prototypes, load_pfsa, pfsa, save_pfsa
+from affectkit.builtin.pfsa import EMOTIONS, PFSA, fit_prototypes, load_pfsa, mean_directions, pfsa, save_pfsa
 from affectkit.builtin.ppa import PAIRS, PPA, ppa
 from affectkit.checkpoints import save_tensors
 from affectkit.components import Head, Output, Sources
@@ -221,6 +221,14 @@ class TestPFSA:
             fit_prototypes(torch.eye(1), [8])
         with pytest.raises(LabelError, match=r"'boredom' is not in label set 'basic8': \[neutral, "):
             fit_prototypes(torch.eye(1), ["boredom"])
+
+    def test_an_emotion_without_an_embedding_has_no_direction(self):
+        z = torch.cat([torch.eye(6, dtype=torch.float64), torch.zeros(1, 6, dtype=torch.float64)])
+        names = [BASIC8.index(emotion) for emotion in (*EMOTIONS, "anger")]
+        assert torch.equal(mean_directions(z, names), fit_prototypes(z, names))
+        found = mean_directions(z[1:], names[1:])
+        assert found[0].isnan().all()  # of anger there are only zeros
+        assert torch.equal(found[1:], torch.eye(6, dtype=torch.float64)[1:])
 
 
 @pytest.fixture

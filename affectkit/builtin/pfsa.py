@@ -213,16 +213,25 @@ def fit_prototypes(embeddings: Tensor, labels: Sequence[str] | Sequence[int] | T
     index = [BASIC8.index(name) if isinstance(name, str) else int(name) for name in names]
     if outside := [i for i in index if not 0 <= i < len(BASIC8)]:
         raise UsageError(f"fit_prototypes expected labels in [0, {len(BASIC8)}), found {outside[0]}")
-    units = unit(embeddings)
-    usable = units.isfinite().all(dim=1)
-    classes = embeddings.new_tensor(index)
-    members = [units[(classes == BASIC8.index(emotion)) & usable] for emotion in EMOTIONS]
-    if missing := [emotion for emotion, rows in zip(EMOTIONS, members, strict=True) if not len(rows)]:
+    prototypes = mean_directions(embeddings, index)
+    if missing := [emotion for emotion, row in zip(EMOTIONS, prototypes, strict=True) if row.isnan().any()]:
         raise UsageError(f"fit_prototypes has no embedding of {', '.join(missing)}; give at least one of each of {', '.join(EMOTIONS)}")
-    prototypes = embeddings.new_empty((len(EMOTIONS), embeddings.shape[1]))
-    for row, rows in enumerate(members):
-        prototypes[row] = rows.mean(dim=0)
     return prototypes
+
+
+def mean_directions(embeddings: Tensor, classes: Sequence[int]) -> Tensor:
+    """The mean unit vector of each basic emotion, (6, D); NaN where an emotion has no embedding.
+
+    Args:
+        embeddings: (N, D) floats; an embedding of zeros or NaN is left out.
+        classes: N indices in ``BASIC8``.
+    """
+    units = unit(embeddings)
+    usable, index = units.isfinite().all(dim=1), embeddings.new_tensor(classes)
+    found = embeddings.new_empty((len(EMOTIONS), embeddings.shape[1]))
+    for row, emotion in enumerate(EMOTIONS):
+        found[row] = units[(index == BASIC8.index(emotion)) & usable].mean(dim=0)
+    return found
 
 
 def save_pfsa(path: Path, prototypes: Tensor, embedding: str, record: Mapping[str, Any]) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,11 +15,8 @@ from affectkit.builtin.fusing import folds
 from affectkit.builtin.trainings import LIMITS, EmbeddingTraining, Labels
 from affectkit.errors import UsageError
 from affectkit.files import replacing
-from affectkit.labels import canonical
+from affectkit.labels import BASIC8, canonical
 from affectkit.trainings import About, Written
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +50,7 @@ class PrototypeTraining(EmbeddingTraining):
         """
         import torch
 
-        from affectkit.builtin.pfsa import EMOTIONS, fit_prototypes, save_pfsa
+        from affectkit.builtin.pfsa import EMOTIONS, fit_prototypes, mean_directions, save_pfsa, unit
 
         if data is None:
             raise UsageError(f"{self.id} needs data: write data in the recipe or give --data")
@@ -76,7 +73,9 @@ class PrototypeTraining(EmbeddingTraining):
         right = np.zeros(len(rows), dtype=bool)
         for number in range(self.options.folds):
             held, learned = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-            right[held] = _nearest(vectors, truth, learned, held) == truth[held]
+            known = mean_directions(vectors[learned], [BASIC8.index(spoken[row]) for row in learned])
+            near = (unit(vectors[held]) @ unit(known).T).nan_to_num(nan=-math.inf)  # rows of an emotion with none to learn from are missed
+            right[held] = near.argmax(dim=1).numpy() == truth[held]
         recall = {label: float(right[truth == column].mean()) for column, label in enumerate(EMOTIONS)}
         about = self.about()
         record = {
@@ -104,24 +103,3 @@ class PrototypeTraining(EmbeddingTraining):
         what = f"Prototypes of the six basic emotions in the embedding `{self.options.embedding}`, for `core/pfsa`."
         data = f"windows of {count} run{'s' * (count != 1)} of affectkit, with the labels of {Path(self.options.labels).name}"
         return About("Prototypes for core/pfsa", what, data, self.options.licence, LIMITS)
-
-
-def _nearest(vectors: torch.Tensor, truth: np.ndarray, learned: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """The nearest prototype of rows that are held out, (K,) int64; an emotion of which none is left to learn from has none, so that its rows are missed.
-
-    Args:
-        vectors: (N, D) embeddings.
-        truth: (N,) int64 emotions.
-        learned: rows that prototypes are made of.
-        held: (K,) the others.
-    """
-    import torch
-
-    from affectkit.builtin.pfsa import unit
-
-    units = unit(vectors)
-    learned = learned[units[learned].isfinite().all(dim=1).numpy()]
-    known = np.unique(truth[learned])
-    prototypes = torch.stack([units[learned[truth[learned] == emotion]].mean(dim=0) for emotion in known])
-    found: np.ndarray = known[(units[held] @ unit(prototypes).T).argmax(dim=1).numpy()]
-    return found
