@@ -5,8 +5,8 @@
 Three sizes of Qwen2.5-VL (3B, 7B, 32B), asked in two ways, described every clip of AFEW (SMIL-SPCRAS/ICCVW_25, MIT): 855 windows with labels to learn from, 411 to
 report. A source is a kernel ridge classifier over the words of one description; ``together`` reads all six, and their sentences with the sentence model of mini
 besides. Its penalty and all options of the fusions are chosen by cross-validation over whole videos inside the 855; ``--check`` prints what an outer cross-validation
-around all of that finds, and does not touch the 411. Names of windows, which hold the label, are read for their video alone. ``by video`` takes the mean over the windows of
-a video, which whoever has the videos knows. Sentences take some minutes to read; ``--sentences FOLDER`` keeps what was read for another time.
+around all of that finds, and does not touch the 411. Names of windows, which hold the label, are read for their video alone. A video has one label: ``by video`` scores
+the mean of a video's windows in place of each. Sentences take some minutes to read; ``--sentences FOLDER`` keeps what was read for another time.
 
 ``--cexpr ABAW`` goes on with C-EXPR-DB: its 449 windows through the same classifiers, the mean, PPA and PFSA, to submissions of 26,145 lines, with the histogram of the classes
 against the database's shares before and after the correction of priors. ABAW is the folder of the organisers' list and counts of frames.
@@ -31,7 +31,7 @@ from common import affectkit, guarded, table
 
 from affectkit.builtin.fusing import Fit, Rows, choose, fit, folds
 from affectkit.builtin.simplex import score_rows
-from affectkit.intervals import RESAMPLES, Tally, differences, scores, tally_classes
+from affectkit.intervals import RESAMPLES, Difference, Score, Tally, differences, scores, tally_classes
 from affectkit.labels import BASIC7, BASIC8
 from affectkit.planner import windows
 from affectkit.priors import PRIORS, divergence, histogram
@@ -283,21 +283,26 @@ def tally(truth: np.ndarray, values: np.ndarray, videos: np.ndarray) -> Tally:
     return tally_classes(truth, values, videos, BASIC7.labels)
 
 
-def told(tallied: Tally, mean: Tally | None = None) -> list[str]:
-    """Macro-F1 over seven classes with its interval, accuracy, and the difference from the mean; all times 100."""
-    found = scores(tallied, RESAMPLES)
-    cells = [
-        f"{100 * found['macro_f1_all'].value:.2f}",
-        *(f"{100 * (end or 0):.1f}" for end in (found["macro_f1_all"].low, found["macro_f1_all"].high)),
-    ]
-    cells.append(f"{100 * found['war'].value:.2f}")
-    if mean is None:
-        return [*cells, "", "", ""]
-    apart = differences(mean, tallied, RESAMPLES)["macro_f1_all"]
-    return [*cells, f"{100 * apart.value:+.2f}", f"{100 * (apart.low or 0):+.1f}", f"{100 * (apart.high or 0):+.1f}"]
+def told(lines: Mapping[str, tuple[np.ndarray, str]], texts: Texts) -> list[list[str]]:
+    """Of rows (N, 7) by name, each with the name of those that they are compared with: macro-F1 over seven classes with its interval, accuracy and the
+    difference, and the first of these by video; all times 100."""
+    alone = {name: tally(texts.truth, values, texts.videos) for name, (values, _) in lines.items()}
+    table_of = [HEADER]
+    for name, (values, mean) in lines.items():
+        found = scores(alone[name], RESAMPLES)
+        cells = [*_percent(found["macro_f1_all"]), f"{100 * found['war'].value:.2f}"]
+        cells += _percent(differences(alone[mean], alone[name], RESAMPLES)["macro_f1_all"], "+") if mean else [""] * 3
+        table_of.append(
+            [name, *cells, *_percent(scores(tally(texts.truth, by_video(values, texts.videos), texts.videos), RESAMPLES)["macro_f1_all"])]
+        )
+    return table_of
 
 
-HEADER = ["macro-F1 x 100", "", "low", "high", "accuracy", "- mean", "low", "high"]
+def _percent(found: Score | Difference, sign: str = "") -> list[str]:
+    return [f"{100 * found.value:{sign}.2f}", *(f"{100 * (end or 0):{sign}.1f}" for end in (found.low, found.high))]
+
+
+HEADER = ["macro-F1 x 100", "", "low", "high", "accuracy", "- mean", "low", "high", BY_VIDEO, "low", "high"]
 
 
 def report(train: Texts, dev: Texts, classifiers: Classifiers) -> None:
@@ -309,17 +314,11 @@ def report(train: Texts, dev: Texts, classifiers: Classifiers) -> None:
         print(
             f"chosen on train for {'each view' if source in NAMES else source}: penalty {chosen.penalty:g}, temperature {chosen.temperature:.3f}"
         )
-    lines: list[list[str]] = [HEADER]
-    lines += [[name, f"{value:.2f}", *[""] * 6] for name, value in YARDSTICKS]
-    lines += [[source, *told(tally(dev.truth, theirs.values[:, place], dev.videos))] for place, source in enumerate(theirs.sources)]
-    lines.append([f"{TOGETHER}, {BY_VIDEO}", *told(tally(dev.truth, by_video(theirs.values[:, -1], dev.videos), dev.videos))])
+    lines = {source: (theirs.values[:, place], "") for place, source in enumerate(theirs.sources)}
     for title, rows, others in (("six views", mine.without(TOGETHER), theirs.without(TOGETHER)), ("with together", mine, theirs)):
-        mean = None
         for name, made, values in fused(rows, others):
-            one = tally(dev.truth, values, dev.videos)
-            lines.append([f"{title}: {name}{_options(made)}", *told(one, mean)])
-            mean = mean or one
-    print(table(lines))
+            lines[f"{title}: {name}{_options(made)}"] = values, "" if name == "mean" else f"{title}: mean"
+    print(table([*told(lines, dev), *([name, f"{value:.2f}", *[""] * 9] for name, value in YARDSTICKS)]))
     print(f"goal {GOAL:.2f}")
 
 
@@ -334,32 +333,22 @@ def by_video(values: np.ndarray, videos: np.ndarray) -> np.ndarray:
 def check(train: Texts) -> None:
     """The same inside train: classifiers, fusions and all their options are chosen and fitted in each outer fold without its videos."""
     fold = folds(train.videos, train.truth, OUTER, SEED + 1)
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, tuple[np.ndarray, str]] = {}
     for number in range(OUTER):
         inside, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         classifiers = learn(train, inside)
         theirs = say(train, _some(train, held), classifiers, inside)
-        parts = {"": theirs.sources}
-        for place, source in enumerate(parts[""]):
-            _put(found, source, held, theirs.values[:, place], len(train))
-        _put(found, f"{TOGETHER}, {BY_VIDEO}", held, by_video(theirs.values[:, -1], train.videos[held]), len(train))
+        said = {source: (theirs.values[:, place], "") for place, source in enumerate(theirs.sources)}
         for title, mine, others in (
             ("six views", classifiers.rows.without(TOGETHER), theirs.without(TOGETHER)),
             ("with together", classifiers.rows, theirs),
         ):
             for name, _, values in fused(mine, others):
-                _put(found, f"{title}: {name}", held, values, len(train))
+                said[f"{title}: {name}"] = values, "" if name == "mean" else f"{title}: mean"
+        for name, (values, mean) in said.items():
+            found.setdefault(name, (np.full((len(train), len(BASIC7)), np.nan), mean))[0][held] = values
         print(f"outer fold {number + 1} of {OUTER}", flush=True)
-    tallies = {name: tally(train.truth, values, train.videos) for name, values in found.items()}
-    lines = [HEADER]
-    for name, one in tallies.items():
-        title, _, fusion = name.partition(": ")
-        lines.append([name, *told(one, tallies.get(f"{title}: mean") if fusion not in ("", "mean") else None)])
-    print(table(lines))
-
-
-def _put(found: dict[str, np.ndarray], name: str, rows: np.ndarray, values: np.ndarray, count: int) -> None:
-    found.setdefault(name, np.full((count, len(BASIC7)), np.nan))[rows] = values
+    print(table(told(found, train)))
 
 
 def _some(texts: Texts, rows: np.ndarray) -> Texts:
