@@ -229,8 +229,8 @@ class Component(ABC):
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """Writes a small file (or folder) of random numbers that :meth:`load` takes for the checkpoint ``tag``: ``affectkit weights tiny``.
 
-        Write it in the format of the real one, the same one each time, and put :data:`affectkit.checkpoints.RANDOM` into it as text
-        that a search of its first bytes finds, so that a run can tell: :func:`affectkit.checkpoints.save_tensors` does with
+        Write it in the format of the real one, the same one each time, and put :data:`affectkit.weight_files.RANDOM` into it as text
+        that a search of its first bytes finds, so that a run can tell: :func:`affectkit.weight_files.save_tensors` does with
         ``metadata={"licence": RANDOM}``.
 
         Args:

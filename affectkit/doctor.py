@@ -11,7 +11,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from affectkit import checkpoints, machine
+from affectkit import checkpoints, machine, weight_files
 from affectkit.addresses import address, offline
 from affectkit.discovery import describe
 from affectkit.errors import AffectKitError, CheckpointError, Problems
@@ -132,7 +132,7 @@ def _look(component: Component, tag: str) -> tuple[Mark, str, str]:
         return "note", f"{name}{size} is not here", f"Where it is wanted: {_fetch(component, tag)}"
     if place.path is None and checkpoint.source.startswith(checkpoints.MADE):
         return "note", f"{name} is not here, and nobody publishes it", f"Where it is wanted: {checkpoint.source}"
-    if place.path is not None and checkpoints.is_random(place.path):
+    if place.path is not None and weight_files.is_random(place.path):
         return "note", f"{name} holds random numbers, for trying only", ""
     if place.path is not None and checkpoint.sha256 is not None and (place.size or 0) > LARGE:
         return "ok", f"{name} is here, too large to compare its digest now (affectkit weights verify {component.id})", ""

@@ -1,6 +1,6 @@
 """The headers of files of weights: what ``affectkit train`` says there beside the tensors, read as options are, or refused in a sentence.
 
-A header is text by key (:func:`affectkit.checkpoints.metadata`); each text is JSON.
+A header is text by key (:func:`affectkit.weight_files.metadata`); each text is JSON.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from affectkit.checkpoints import TORCH_SUFFIXES, metadata
 from affectkit.errors import AffectKitError, CheckpointError, ConfigError, Problems, asked_by
 from affectkit.labels import KNOWN, Kind, LabelSet
 from affectkit.options import build
+from affectkit.weight_files import TORCH_SUFFIXES, metadata
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -168,8 +168,9 @@ def _write(
     """Rounds the weights as they are stored, fits what is fitted on the calibration part, measures, and writes."""
     import torch
 
-    from affectkit.checkpoints import load_tensors, sha256
+    from affectkit.checkpoints import sha256
     from affectkit.training_rows import logits_of
+    from affectkit.weight_files import load_tensors
 
     tensors = {name: _stored(value, plan.store) for name, value in trained.network.state_dict().items()}
     trained.network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in tensors.items()})

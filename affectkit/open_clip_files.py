@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affectkit import checkpoints
+from affectkit import weight_files
 from affectkit.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def read(path: Path, owner: str, *, architecture: str, openai: bool) -> Stored:
         clip = CLIP(**model)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{owner}: {path / CONFIG} describes no CLIP that open_clip makes ({error})") from None
-    tensors = checkpoints.load_tensors(weights)
-    checkpoints.load_strict(clip, {name: tensor.float() for name, tensor in tensors.items() if name not in SIZES}, weights)
+    tensors = weight_files.load_tensors(weights)
+    weight_files.load_strict(clip, {name: tensor.float() for name, tensor in tensors.items() if name not in SIZES}, weights)
     shown = config.get("preprocess_cfg", {})
     mean, std = tuple(shown.get("mean", OPENAI_DATASET_MEAN)), tuple(shown.get("std", OPENAI_DATASET_STD))
     return Stored(clip.eval().requires_grad_(False), mean, std)
@@ -97,11 +97,11 @@ def write_random(folder: Path, model: Mapping[str, Any]) -> Path:
     from open_clip import CLIP
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
-    network = checkpoints.random_network(lambda: CLIP(**model))
+    network = weight_files.random_network(lambda: CLIP(**model))
     folder.mkdir(parents=True, exist_ok=True)
-    with checkpoints.writing(folder / CONFIG) as file:
+    with weight_files.writing(folder / CONFIG) as file:
         file.write(json.dumps({"model_cfg": model, "preprocess_cfg": {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD}}).encode())
-    checkpoints.save_tensors(folder / WEIGHTS[0], network.state_dict(), {"licence": checkpoints.RANDOM})
+    weight_files.save_tensors(folder / WEIGHTS[0], network.state_dict(), {"licence": weight_files.RANDOM})
     return folder
 
 

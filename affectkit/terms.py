@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from affectkit import checkpoints
+from affectkit import checkpoints, weight_files
 from affectkit.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def commercial_use(checkpoint: Checkpoint, path: Path | None = None, known: Iter
     for other in known:
         if other.sha256 == digest:
             return commercial_use(other)
-    return True if checkpoints.is_random(path) else _said_inside(path)
+    return True if weight_files.is_random(path) else _said_inside(path)
 
 
 def refusal(component: Component, kind: str, tag: str, checkpoint: Checkpoint, path: Path | None) -> UsageError | None:
@@ -87,6 +87,6 @@ def _said_inside(path: Path) -> bool | None:
     if path.suffix != ".safetensors":
         return None
     with suppress(CheckpointError):  # a damaged file is told where it is loaded
-        header = checkpoints.metadata(path)
+        header = weight_files.metadata(path)
         return ANSWERS.get(header.get("commercial", ""), _stated(header.get("licence", "")))
     return None

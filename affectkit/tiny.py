@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from affectkit import checkpoints
+from affectkit import weight_files
 from affectkit.assembly import collecting
 from affectkit.components import Component, Fusion, Modality
 from affectkit.config import Recipe, component_options
@@ -108,7 +108,7 @@ def _write(entry: Entry, tag: str, recipe: Recipe, registry: Registry, out: Path
         except OSError as error:
             raise CheckpointError(f"{folder} cannot be made: {error.strerror}; give another folder with --out") from None
         path = component.write_random(each, folder, _sources(recipe, registry, component) if isinstance(component, Fusion) else ())
-        if not checkpoints.is_random(path):
+        if not weight_files.is_random(path):
             raise PluginError(f"{entry.id} wrote {path} without saying in it that its numbers are random; correct its write_random")
         yield Written(entry.id, each, path)
 
@@ -152,5 +152,5 @@ def _write_recipe(path: Path, base: str, components: Mapping[str, Mapping[str, A
         "name": "random weights, for trying only",
         "components": {id: dict(given) for id, given in components.items()},
     }
-    with checkpoints.writing(path) as file:
+    with weight_files.writing(path) as file:
         file.write((HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)).encode())

@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affectkit import checkpoints
+from affectkit import checkpoints, weight_files
 from affectkit.addresses import OFFLINE
 from affectkit.errors import CheckpointError
 
@@ -45,7 +45,7 @@ def convert(path: Path, out: Path) -> int:
     tensors = _opened(path)
     if not tensors:
         raise CheckpointError(f"{path} is TorchScript without parameters or buffers; there is nothing to convert")
-    checkpoints.save_tensors(out, tensors, {"converted_from": path.name, "converted_sha256": checkpoints.sha256(path)})
+    weight_files.save_tensors(out, tensors, {"converted_from": path.name, "converted_sha256": checkpoints.sha256(path)})
     return len(tensors)
 
 

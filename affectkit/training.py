@@ -25,12 +25,12 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from affectkit.checkpoints import save_torch
 from affectkit.errors import StoreError, UsageError, did_you_mean
 from affectkit.fitting import MAIN, class_weights, metrics
 from affectkit.training_recipes import Plan
 from affectkit.training_rows import Order, loader, logits_of, not_finite
 from affectkit.trainings import Part, Trained, Training
+from affectkit.weight_files import save_torch
 
 Launcher = Literal["none", "pytorch", "slurm"]
 Report = Callable[[str], None]

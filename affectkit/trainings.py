@@ -347,6 +347,6 @@ class Training(Component):
             tensors: the ``state_dict`` in the precision in which it is kept.
             header: ``"name"``, ``"licence"``, perhaps ``"commercial"`` and, as JSON, ``"settings"``: labels and what :meth:`settings` found.
         """
-        from affectkit.checkpoints import save_tensors
+        from affectkit.weight_files import save_tensors
 
         save_tensors(path, tensors, header)

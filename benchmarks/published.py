@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from affectkit import open_clip_files
-from affectkit.checkpoints import RANDOM, random_network, save_tensors
 from affectkit.errors import UsageError
 from affectkit.labels import BASIC7, DFEW7
+from affectkit.weight_files import RANDOM, random_network, save_tensors
 
 
 def options(modality: str, folder: Path) -> dict[str, Any]:

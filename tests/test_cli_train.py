@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from affectkit.checkpoints import metadata
 from affectkit.cli import cli
+from affectkit.weight_files import metadata
 
 PLUGINS = str(Path(__file__).parent / "plugin_files")
 RECIPE = """\

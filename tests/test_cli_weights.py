@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from affectkit.addresses import OFFLINE
-from affectkit.checkpoints import RANDOM
 from affectkit.cli import cli
+from affectkit.weight_files import RANDOM
 
 CONTENT = b"weights" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

@@ -55,7 +55,7 @@ def outcomes(id: str, given: Mapping[str, Mapping[str, Any]]) -> list[Outcome]:
 def random_head(folder: Path) -> Path:
     """A head on the embedding of mini/face_static that knows nothing."""
     from affectkit.builtin.perceptron import Perceptron
-    from affectkit.checkpoints import RANDOM, save_tensors
+    from affectkit.weight_files import RANDOM, save_tensors
 
     labels = {"labels": BASIC7.labels, "label_set": "basic7", "kind": "categorical"}
     settings = {**labels, "embedding": "mini/face_static:face", "size": 128, "hidden": 0}

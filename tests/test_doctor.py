@@ -18,10 +18,10 @@ import torch
 from click.testing import CliRunner, Result
 
 from affectkit import addresses, doctor, machine
-from affectkit.checkpoints import RANDOM
 from affectkit.cli import cli
 from affectkit.errors import UsageError
 from affectkit.machine import Finding
+from affectkit.weight_files import RANDOM
 
 Install = Callable[..., Path]
 

@@ -20,11 +20,11 @@ from affectkit.builtin.gated import GatedFusion, fit_gated, load_gated, save_gat
 from affectkit.builtin.ppa import EMPHASIS, MASK, PAIRS, ppa
 from affectkit.builtin.simplex import convex_fit, fuse_rows
 from affectkit.builtin.weighting import VERSIONS, ClassWeights, Gated, Weighting
-from affectkit.checkpoints import metadata, save_tensors
 from affectkit.components import Sources
 from affectkit.errors import CheckpointError, ConfigError, UsageError
 from affectkit.labels import BASIC7, BASIC8
 from affectkit.options import build
+from affectkit.weight_files import metadata, save_tensors
 from tests.test_goldens import check
 
 CPU = torch.device("cpu")

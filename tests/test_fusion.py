@@ -17,10 +17,10 @@ from affectkit.builtin.fitted import Sharpening, check_sources
 from affectkit.builtin.fusion import MHPFFusion, load_mhpf, save_mhpf
 from affectkit.builtin.mean import Mean, masked_mean, normalise_rows
 from affectkit.builtin.mhpf import MHPF
-from affectkit.checkpoints import save_tensors
 from affectkit.components import Sources
 from affectkit.errors import CheckpointError, ConfigError, PluginError, UsageError
 from affectkit.labels import BASIC7, BASIC8
+from affectkit.weight_files import save_tensors
 
 CPU = torch.device("cpu")
 SIZES = st.tuples(st.integers(1, 6), st.integers(1, 5), st.integers(1, 8), st.integers(1, 4))  # N, M, C, H

@@ -19,13 +19,13 @@ from affectkit.api import BASIC7, BASIC8, Sources
 from affectkit.builtin.class_weights import VERSIONS
 from affectkit.builtin.fusing import GRIDS, Rows, check, choose, fit, folds, named, split
 from affectkit.builtin.weight_report import weight_picture, weight_table
-from affectkit.checkpoints import metadata
 from affectkit.cli import cli
 from affectkit.errors import ConfigError, UsageError
 from affectkit.media import Media
 from affectkit.options import build
 from affectkit.store import Part, Run
 from affectkit.timeline import Timeline
+from affectkit.weight_files import metadata
 
 CLASSES = ("neutral", "anger", "happiness")
 SOURCES = ("some/face", "some/voice", "some/noise")

@@ -13,8 +13,8 @@ import torch
 
 from affectkit import headers
 from affectkit.api import BASIC7, CheckpointError, ConfigError
-from affectkit.checkpoints import save_tensors
 from affectkit.labels import VA
+from affectkit.weight_files import save_tensors
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,10 +16,10 @@ from affectkit.builtin.blend import Blend
 from affectkit.builtin.direct import Direct
 from affectkit.builtin.pfsa import EMOTIONS, PFSA, fit_prototypes, load_pfsa, mean_directions, pfsa, save_pfsa
 from affectkit.builtin.ppa import PAIRS, PPA, ppa
-from affectkit.checkpoints import save_tensors
 from affectkit.components import Head, Output, Sources
 from affectkit.errors import CheckpointError, ConfigError, LabelError, PluginError, UsageError
 from affectkit.labels import BASIC7, BASIC8, COMPOUND7
+from affectkit.weight_files import save_tensors
 
 CPU = torch.device("cpu")
 NE, AN, DI, FE, HA, SA, SU, OT = range(8)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from affectkit import checkpoints, open_clip_files
+from affectkit import open_clip_files, weight_files
 from affectkit.errors import CheckpointError, ConfigError
 from affectkit.open_clip_files import CONFIG, SIZES, WEIGHTS
 
@@ -60,7 +60,7 @@ def test_a_folder_is_read_for_use_alone(written: Path):
     tensors = load_file(written / WEIGHTS[0])
     assert all(torch.equal(stored.clip.state_dict()[name], value) for name, value in tensors.items())
     assert stored.mean == open_clip.constants.OPENAI_DATASET_MEAN
-    assert checkpoints.is_random(written)
+    assert weight_files.is_random(written)
 
 
 def test_how_pictures_are_shown_is_what_the_config_says(folder: Path):

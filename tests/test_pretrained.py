@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from affectkit import checkpoints, pretrained
+from affectkit import pretrained, weight_files
 from affectkit.errors import CheckpointError
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -30,7 +30,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vocab_size=len(WORDS), hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, max_position_embeddings=16
     )
     with pretrained.quiet():
-        checkpoints.random_network(lambda: transformers.BertModel(given)).save_pretrained(folder)
+        weight_files.random_network(lambda: transformers.BertModel(given)).save_pretrained(folder)
         transformers.BertTokenizer(vocab={word: place for place, word in enumerate(WORDS)}).save_pretrained(folder)
     return folder
 
@@ -122,7 +122,7 @@ def test_weights_of_another_architecture(folder: Path, tmp_path: Path):
     )
     other = tmp_path / "vit"
     with pretrained.quiet():
-        checkpoints.random_network(lambda: transformers.ViTModel(given)).save_pretrained(other)
+        weight_files.random_network(lambda: transformers.ViTModel(given)).save_pretrained(other)
     shutil.copy(other / WEIGHTS, folder / WEIGHTS)
     with pytest.raises(CheckpointError, match=r"does not fit BertModel; \d+ tensors missing: .*; \d+ tensors left over: "):
         load(folder)

@@ -14,10 +14,11 @@ from click.testing import CliRunner, Result
 import affectkit
 from affectkit import terms
 from affectkit.api import Checkpoint
-from affectkit.checkpoints import RANDOM, save_tensors, sha256
+from affectkit.checkpoints import sha256
 from affectkit.cli import cli
 from affectkit.errors import Problems, UsageError
 from affectkit.testing.media import make_wav, tone
+from affectkit.weight_files import RANDOM, save_tensors
 
 PLUGIN = """
 from dataclasses import dataclass

@@ -17,9 +17,8 @@ from click.testing import CliRunner, Result
 from matplotlib.cbook import get_sample_data
 
 import affectkit
-from affectkit import checkpoints, plugins
+from affectkit import plugins, weight_files
 from affectkit.addresses import OFFLINE
-from affectkit.checkpoints import RANDOM
 from affectkit.cli import cli
 from affectkit.config import Recipe
 from affectkit.decoding import read_picture
@@ -27,6 +26,7 @@ from affectkit.errors import CheckpointError
 from affectkit.session import Session
 from affectkit.tables import read_info
 from affectkit.testing.media import make_video, make_wav
+from affectkit.weight_files import RANDOM
 
 pytest.importorskip("affectkit_mini", reason="the plugin mini is not installed: pip install -r requirements.txt")
 
@@ -119,7 +119,7 @@ def test_the_same_numbers_each_time(tiny, tmp_path):
     for name, path in files.items():
         if name.suffix != ".yaml":
             assert path.read_bytes() == (tiny / name).read_bytes(), name
-            assert checkpoints.is_random(path)
+            assert weight_files.is_random(path)
             assert path.stat().st_size < 20e6
 
 
@@ -167,7 +167,7 @@ def test_a_recipe_of_ones_own(tmp_path, monkeypatch):
     recipe = Recipe.load(Path("out/tiny.yaml"))
     assert recipe.modalities == ("mini/audio", "mini/scene")
     path = Path(str(recipe.components["core/mhpf"]["checkpoint"]))
-    assert json.loads(checkpoints.metadata(path)["sources"]) == ["mini/audio", "mini/scene"]
+    assert json.loads(weight_files.metadata(path)["sources"]) == ["mini/audio", "mini/scene"]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,9 @@ def others(tmp_path: Path) -> Path:
 
         import click
         from affectkit.api import Checkpoint, Evidence, Provider, hookimpl
-        from affectkit.checkpoints import RANDOM, resolve
+        from affectkit.checkpoints import resolve
+
+        from affectkit.weight_files import RANDOM
 
         @dataclass(frozen=True)
         class Choice:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from affectkit import checkpoints, torchscript
+from affectkit import checkpoints, torchscript, weight_files
 from affectkit.cli import cli
 from affectkit.errors import CheckpointError
 
@@ -67,10 +67,10 @@ def test_what_comes_out_is_what_was_in(tmp_path):
     done = convert(source, "--to", out)
     assert done.exit_code == 0, done.output
     assert done.stdout == f"{out}: 9 tensors ({checkpoints.readable(out.stat().st_size)}), sha256 {checkpoints.sha256(out)}\n"
-    found, wanted = checkpoints.load_tensors(out), net.state_dict()
+    found, wanted = weight_files.load_tensors(out), net.state_dict()
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], wanted[name]) and found[name].dtype == wanted[name].dtype for name in wanted)
-    assert checkpoints.metadata(out) == {"converted_from": "net.pth", "converted_sha256": checkpoints.sha256(source)}
+    assert weight_files.metadata(out) == {"converted_from": "net.pth", "converted_sha256": checkpoints.sha256(source)}
     assert os.listdir(out.parent) == ["net.safetensors"]
     again = tmp_path / "again.safetensors"
     assert convert(source, "--to", again, "--kind", "torchscript").exit_code == 0
@@ -80,7 +80,7 @@ def test_what_comes_out_is_what_was_in(tmp_path):
 def test_what_a_program_prints_is_not_taken_for_tensors(tmp_path):
     done = convert(script(Talking(), tmp_path / "a.pt"), "--to", tmp_path / "a.safetensors")
     assert done.exit_code == 0, done.output
-    assert checkpoints.load_tensors(tmp_path / "a.safetensors")["weight"].tolist() == [1, 1]
+    assert weight_files.load_tensors(tmp_path / "a.safetensors")["weight"].tolist() == [1, 1]
 
 
 def refused(path: Path, out: Path) -> str:
@@ -156,4 +156,4 @@ def test_no_component_opens_torchscript(tmp_path):
     with pytest.raises(
         CheckpointError, match=r"net\.pt is TorchScript, a program, .* 'affectkit weights convert .*net\.pt --to net\.safetensors'"
     ):
-        checkpoints.load_tensors(path)
+        weight_files.load_tensors(path)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from affectkit import checkpoints, plugins
+from affectkit import plugins, weight_files
 from affectkit.api import BASIC7, BASIC8, COMPOUND7, CheckpointError, ConfigError, Output, Sources, UsageError
 from affectkit.builtin.embedding_head import EmbeddingHead
 from affectkit.builtin.fusion import MHPFFusion, load_mhpf
@@ -178,7 +178,7 @@ def test_the_weights_of_a_fusion(data: Path, registry: plugins.Registry, tmp_pat
     torch.testing.assert_close(said, expected)
     all_rows = made.record["validation"]["all"]
     assert all_rows["ece"]["value"] < made.record["validation"]["further"]["ece of the mean"]
-    assert checkpoints.metadata(made.files[0])["labels"] == json.dumps(list(BASIC8.labels))
+    assert weight_files.metadata(made.files[0])["labels"] == json.dumps(list(BASIC8.labels))
 
 
 def test_prototypes_of_a_run(data: Path, registry: plugins.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,15 +215,15 @@ def test_prototypes_of_a_run(data: Path, registry: plugins.Registry, tmp_path: P
 def test_a_temperature_is_written_where_the_component_reads_it(data: Path, registry: plugins.Registry, tmp_path: Path) -> None:
     weights = tmp_path / "voice.safetensors"
     header = {"settings": json.dumps({"labels": BASIC7.labels, "temperature": 0.5}), "licence": "MIT"}
-    checkpoints.save_tensors(weights, {"a": torch.arange(3.0)}, header)
+    weight_files.save_tensors(weights, {"a": torch.arange(3.0)}, header)
     made = trained(data, registry, tmp_path / "out", "core/temperature", {"source": "some/voice", "weights": str(weights)})
     calibration = made.record["validation"]["calibration"]
     assert calibration["ece_after"] < calibration["ece_before"]
-    found = checkpoints.metadata(made.files[0])
+    found = weight_files.metadata(made.files[0])
     assert json.loads(found["settings"])["temperature"] == pytest.approx(0.5 * made.record["temperature"])
     assert made.record["temperature"] > 1.5  # its logits were multiplied by four
     assert found["licence"] == "MIT"
-    assert checkpoints.load_tensors(made.files[0])["a"].tolist() == [0.0, 1.0, 2.0]
+    assert weight_files.load_tensors(made.files[0])["a"].tolist() == [0.0, 1.0, 2.0]
     assert "Kept: epoch" not in made.files[2].read_text()
 
 
@@ -265,14 +265,14 @@ def test_files_and_folders_of_another_make(data: Path, registry: plugins.Registr
     with pytest.raises(UsageError, match="is not a run folder and holds none; make one with affectkit run --embeddings"):
         labelled(tmp_path, data / "labels.csv", None)
     other = tmp_path / "other.safetensors"
-    checkpoints.save_tensors(other, {"a": torch.zeros(1)}, {"settings": "{}"})
+    weight_files.save_tensors(other, {"a": torch.zeros(1)}, {"settings": "{}"})
     with pytest.raises(CheckpointError, match="is not a head on embeddings; give a file that the training core/embedding_training wrote"):
         EmbeddingHead(EmbeddingHead.Options(checkpoint=str(other))).load(torch.device("cpu"), torch.float32)
     with pytest.raises(ConfigError, match="core/embedding_head has no weights: the recipe names no file of them"):
         EmbeddingHead().load(torch.device("cpu"), torch.float32)
     with pytest.raises(UsageError, match="holds no temperature in its header, so there is nothing to fit"):
         trained(data, registry, tmp_path / "out", "core/temperature", {"source": "some/voice", "weights": str(other)})
-    checkpoints.save_tensors(other, {"a": torch.zeros(1)}, {"settings": json.dumps({"temperature": 1.0})})
+    weight_files.save_tensors(other, {"a": torch.zeros(1)}, {"settings": json.dumps({"temperature": 1.0})})
     with pytest.raises(UsageError, match=r"holds no source 'some/voic' of basic7. Did you mean some/voice"):
         trained(data, registry, tmp_path / "out", "core/temperature", {"source": "some/voic", "weights": str(other)})
 

@@ -150,9 +150,9 @@ class VersionFusion(FittedFusion):
         return _version(self.options.version or VERSIONS[0], sources, self.labels)
 
     def read(self, path: Path) -> Fitted:
-        from affectkit import checkpoints
+        from affectkit import weight_files
 
-        there = set(checkpoints.load_tensors(path))
+        there = set(weight_files.load_tensors(path))
         told = next((name for name in VERSIONS if there == set(_version(name, 1, self.labels).state_dict())), VERSIONS[0])
         version = self.options.version or told
         tensors, header, sharpening = read_header(path, tuple(_version(version, 1, self.labels).state_dict()), self.labels)

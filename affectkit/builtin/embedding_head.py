@@ -94,12 +94,12 @@ class EmbeddingHead(Head):
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
         """Loads the network; it stays in single precision."""
-        from affectkit import checkpoints
+        from affectkit import weight_files
         from affectkit.builtin.perceptron import Perceptron
 
         found = self.settings
         network = Perceptron(found["size"], found["hidden"], len(found["labels"]))
-        checkpoints.load_strict(network, checkpoints.load_tensors(self.weights()), self.weights())
+        weight_files.load_strict(network, weight_files.load_tensors(self.weights()), self.weights())
         self._network = network.float().to(device).eval().requires_grad_(False)
 
     def convert(self, fused: Output, sources: Sources) -> Output:

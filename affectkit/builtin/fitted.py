@@ -97,7 +97,7 @@ class FittedFusion(Fusion):
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """Random weights for these sources."""
-        from affectkit.checkpoints import RANDOM, random_network
+        from affectkit.weight_files import RANDOM, random_network
 
         if not sources:
             raise CheckpointError(
@@ -275,7 +275,7 @@ def save_fitted(
     Raises:
         ConfigError: where sources or labels do not match the network.
     """
-    from affectkit.checkpoints import save_tensors
+    from affectkit.weight_files import save_tensors
 
     if (model.num_sources, model.num_classes) != (len(set(sources)), len(labels)) or len(set(sources)) < len(sources):
         raise ConfigError(
@@ -344,10 +344,10 @@ def read_tensors(
     Raises:
         CheckpointError: naming the file, what was expected and what was found.
     """
-    from affectkit import checkpoints
+    from affectkit import weight_files
 
-    tensors = {key: tensor.float() for key, tensor in checkpoints.load_tensors(path).items()}
-    metadata = checkpoints.metadata(path)
+    tensors = {key: tensor.float() for key, tensor in weight_files.load_tensors(path).items()}
+    metadata = weight_files.metadata(path)
     if set(tensors) != set(names) or not set(keys) <= set(metadata):
         of = f"; it says that it is of {metadata['fusion']}" if "fusion" in metadata else ""
         raise CheckpointError(

@@ -96,7 +96,7 @@ class PFSA(Head):
         """Random prototypes for the embedding of those that the recipe names, whose name and size only their file knows."""
         import torch
 
-        from affectkit.checkpoints import RANDOM
+        from affectkit.weight_files import RANDOM
 
         if not self.options.checkpoint:
             raise CheckpointError(
@@ -246,7 +246,7 @@ def save_pfsa(path: Path, prototypes: Tensor, embedding: str, record: Mapping[st
     Raises:
         UsageError: for another shape, or an embedding without its source.
     """
-    from affectkit.checkpoints import save_tensors
+    from affectkit.weight_files import save_tensors
 
     if prototypes.ndim != 2 or len(prototypes) != len(EMOTIONS):
         raise UsageError(f"save_pfsa expected prototypes of shape ({len(EMOTIONS)}, D), found {tuple(prototypes.shape)}")

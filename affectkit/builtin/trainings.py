@@ -350,17 +350,17 @@ class TemperatureTraining(RunTraining):
 
     def write(self, path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:
         """The tensors of the file as they were, and its header with the new temperature."""
-        from affectkit import checkpoints
+        from affectkit import weight_files
 
         before = self._header()
         settings = json.loads(before["settings"])
         settings["temperature"] = float(settings["temperature"]) * float(json.loads(header["settings"])["temperature"])
-        checkpoints.save_tensors(path, checkpoints.load_tensors(self.options.weights), {**before, "settings": json.dumps(settings)})
+        weight_files.save_tensors(path, weight_files.load_tensors(self.options.weights), {**before, "settings": json.dumps(settings)})
 
     def _header(self) -> Mapping[str, str]:
-        from affectkit import checkpoints
+        from affectkit import weight_files
 
-        header = checkpoints.metadata(self.options.weights)
+        header = weight_files.metadata(self.options.weights)
         if "temperature" not in json.loads(header.get("settings", "{}")):
             raise UsageError(f"{self.options.weights} holds no temperature in its header, so there is nothing to fit")
         return header

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from affectkit import checkpoints
+from affectkit import checkpoints, weight_files
 from affectkit.components import Checkpoint, Evidence, Provider, Scope, Word
 from affectkit.errors import CheckpointError, ConfigError, PluginError, did_you_mean
 from affectkit.needs import Audio, Needs
@@ -141,9 +141,9 @@ class Whisper(Provider):
         mels, vocabulary = (128, 51866) if tag.startswith("large-v3") else (80, 51864 if tag.endswith(".en") else 51865)
         # The encoder always looks at 30 s (1500 steps). Half of the decoder's context bounds the words that it makes up of them.
         dims = ModelDimensions(mels, 1500, 16, 2, 1, vocabulary, 32, 16, 2, 2)
-        state = {key: value.half() for key, value in checkpoints.random_network(lambda: _stirred(Network(dims))).state_dict().items()}
+        state = {key: value.half() for key, value in weight_files.random_network(lambda: _stirred(Network(dims))).state_dict().items()}
         path = folder / (f"{tag}.pt" if tag in CHECKPOINTS else "random.pt")
-        checkpoints.save_torch(path, {"dims": asdict(dims), "licence": checkpoints.RANDOM, "model_state_dict": state})
+        weight_files.save_torch(path, {"dims": asdict(dims), "licence": weight_files.RANDOM, "model_state_dict": state})
         return path
 
     def _transcribe(self, clip: Clip) -> Evidence:

@@ -183,7 +183,7 @@ def execute(session: Session, paths: tuple[Path, ...], out: Path, execution: Exe
 
 def _random_weights(session: Session) -> list[str]:
     """Ids of the components whose weights are random numbers."""
-    from affectkit.checkpoints import RANDOM
+    from affectkit.weight_files import RANDOM
 
     return [name for name, record in session.assembly.record.items() if any(w["licence"] == RANDOM for w in record["weights"])]
 

@@ -106,7 +106,7 @@ def fetch_command(plugins: PluginChoice, names: tuple[str, ...], every: bool) ->
 @plugin_options()
 def verify_command(plugins: PluginChoice, names: tuple[str, ...]) -> None:
     """Compare the digests of the weights that are here with those that were published."""
-    from affectkit import checkpoints
+    from affectkit import checkpoints, weight_files
     from affectkit.inventory import select
 
     problems: list[AffectKitError] = []
@@ -120,7 +120,7 @@ def verify_command(plugins: PluginChoice, names: tuple[str, ...]) -> None:
             problems.append(error)
             rows.append((record.name, "damaged", ""))
             continue
-        random = checkpoints.is_random(path)
+        random = weight_files.is_random(path)
         rows.append((record.name, "random" if random else "ok" if record.checkpoint.sha256 else "no digest published", str(path)))
     _print_table(rows)
     if not rows:
@@ -169,7 +169,7 @@ def convert_command(file: Path, out: Path, kind: str) -> None:
 
 def _told(record: Record) -> dict[str, Any]:
     """A record as plain data."""
-    from affectkit import checkpoints, terms
+    from affectkit import checkpoints, terms, weight_files
     from affectkit.inventory import find
 
     found = find(record)
@@ -181,7 +181,7 @@ def _told(record: Record) -> dict[str, Any]:
         "default": record.default,
         "file": uri.rpartition("/")[2] if found.state == "unusable" else checkpoints.file_name(record.checkpoint, found.path),
         "size": found.size,
-        "licence": checkpoints.RANDOM if found.path and checkpoints.is_random(found.path) else record.checkpoint.licence,
+        "licence": weight_files.RANDOM if found.path and weight_files.is_random(found.path) else record.checkpoint.licence,
         "commercial": terms.commercial_use(record.checkpoint, found.path),
         "state": found.state,
         "problem": found.problem or None,

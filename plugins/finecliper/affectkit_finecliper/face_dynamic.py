@@ -125,7 +125,7 @@ class FaceDynamic(Modality):
         """
         import torch
 
-        from affectkit import checkpoints
+        from affectkit import checkpoints, weight_files
         from affectkit_finecliper.clip_files import load
         from affectkit_finecliper.model import FineCliper
 
@@ -138,8 +138,8 @@ class FaceDynamic(Modality):
             self._check(header, backbone.fingerprint, used[TUNED])
             network = FineCliper(backbone.clip, header.shape, backbone.mean, backbone.std)
             with asked_by(self.id):
-                tensors = {name: tensor.float() for name, tensor in checkpoints.load_tensors(used[TUNED]).items()}
-                checkpoints.load_strict(network, tensors, used[TUNED])
+                tensors = {name: tensor.float() for name, tensor in weight_files.load_tensors(used[TUNED]).items()}
+                weight_files.load_strict(network, tensors, used[TUNED])
             self._temperature = header.temperature
         texts = [one.positive for one in self._sides] + [one.negative for one in self._sides]
         backbone.check_length(texts, self.id)
@@ -149,7 +149,7 @@ class FaceDynamic(Modality):
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """A small CLIP with both its towers and the real tokens, or adapters for that CLIP that are not zero."""
-        from affectkit import checkpoints
+        from affectkit import weight_files
         from affectkit_finecliper import clip_files
         from affectkit_finecliper.model import FineCliper, stirred
 
@@ -158,10 +158,10 @@ class FaceDynamic(Modality):
             return small
         backbone = clip_files.load(small, self.id, openai=False)
         shape = Shape(FRAMES, self.options.streams)
-        network = checkpoints.random_network(lambda: stirred(FineCliper(backbone.clip, shape)))
+        network = weight_files.random_network(lambda: stirred(FineCliper(backbone.clip, shape)))
         path = folder / "face_dynamic.safetensors"
         header = {"labels": self.labels.labels, **settings(self.labels, shape, self._sides, backbone.fingerprint)}
-        checkpoints.save_tensors(path, network.state_dict(), {"settings": json.dumps(header), "licence": checkpoints.RANDOM})
+        weight_files.save_tensors(path, network.state_dict(), {"settings": json.dumps(header), "licence": weight_files.RANDOM})
         return path
 
     def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:

@@ -162,7 +162,7 @@ def write(folder: Path) -> Path:
     """Config, weights and processor of a small SegFormer with random numbers and the nineteen classes, by their own library."""
     from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
-    from affectkit.checkpoints import RANDOM, random_network
+    from affectkit.weight_files import RANDOM, random_network
 
     given = SegformerConfig(
         num_encoder_blocks=2,

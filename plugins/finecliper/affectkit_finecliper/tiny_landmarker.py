@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from affectkit.checkpoints import RANDOM, writing
+from affectkit.weight_files import RANDOM, writing
 from affectkit_finecliper import mesh
 from affectkit_finecliper.landmarker import DETECTOR, SHAPES, SIDE
 

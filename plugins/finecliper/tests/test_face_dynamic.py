@@ -24,7 +24,7 @@ from open_clip import CLIP
 from safetensors.torch import load_file, save_file
 
 import affectkit
-from affectkit import checkpoints, headers, open_clip_files
+from affectkit import headers, open_clip_files, weight_files
 from affectkit.api import BASIC7, COMPOUND7, CheckpointError, ConfigError, Evidence
 from affectkit.batching import collate
 from affectkit.cli import cli
@@ -170,7 +170,7 @@ def test_a_class_means_the_same_whatever_else_is_asked_for(tuned: Mapping[str, s
 
 
 def test_texts_of_the_file_are_used_even_where_ours_have_changed(tuned: Mapping[str, str], tmp_path: Path):
-    header = json.loads(checkpoints.metadata(Path(tuned["tuned"]))["settings"])
+    header = json.loads(weight_files.metadata(Path(tuned["tuned"]))["settings"])
     header["texts"]["anger"] = ["a face in a rage", "a peaceful face"]
     path = tmp_path / "other.safetensors"
     save_file(load_file(tuned["tuned"]), path, {"settings": json.dumps(header)})
@@ -179,7 +179,7 @@ def test_texts_of_the_file_are_used_even_where_ours_have_changed(tuned: Mapping[
 
 
 def test_the_temperature_of_the_file_is_used(tuned: Mapping[str, str], tmp_path: Path):
-    header = json.loads(checkpoints.metadata(Path(tuned["tuned"]))["settings"])
+    header = json.loads(weight_files.metadata(Path(tuned["tuned"]))["settings"])
     path = tmp_path / "cooler.safetensors"
     save_file(load_file(tuned["tuned"]), path, {"settings": json.dumps({**header, "temperature": 2.0})})
     before, after = (values(predict(loaded(**{**tuned, "tuned": file}), face_clip())) for file in (tuned["tuned"], str(path)))
@@ -195,9 +195,9 @@ def test_files_hold_what_is_tuned_and_nothing_of_the_clip(tuned: Mapping[str, st
 
 
 def test_another_clip_than_the_one_that_was_tuned_is_refused(tuned: Mapping[str, str], tmp_path: Path):
-    network = checkpoints.random_network(lambda: CLIP(**clip_files.tiny_config()), seed=1)
+    network = weight_files.random_network(lambda: CLIP(**clip_files.tiny_config()), seed=1)
     other = clip_files.write_tiny(tmp_path)
-    checkpoints.save_tensors(other / open_clip_files.WEIGHTS[0], network.state_dict(), {})
+    weight_files.save_tensors(other / open_clip_files.WEIGHTS[0], network.state_dict(), {})
     with pytest.raises(CheckpointError, match=r"was tuned in another CLIP \([0-9a-f]{16}, found [0-9a-f]{16}\); give that one as backbone"):
         loaded(**{**tuned, "backbone": str(other)})
 
@@ -243,7 +243,7 @@ def test_a_file_that_lacks_a_tensor(tuned: Mapping[str, str], tmp_path: Path):
     path = Path(tuned["tuned"])
     tensors = load_file(path)
     tensors.pop("temporal_embedding")
-    save_file(tensors, tmp_path / "less.safetensors", checkpoints.metadata(path))
+    save_file(tensors, tmp_path / "less.safetensors", weight_files.metadata(path))
     with pytest.raises(CheckpointError, match=r"face_dynamic: .*less\.safetensors does not fit .*1 missing: temporal_embedding"):
         loaded(**{**tuned, "tuned": str(tmp_path / "less.safetensors")})
 
@@ -261,7 +261,7 @@ def test_a_file_that_lacks_a_tensor(tuned: Mapping[str, str], tmp_path: Path):
     ],
 )
 def test_a_header_that_is_not_that_of_its_tensors(change: dict[str, object], message: str, tuned: Mapping[str, str], tmp_path: Path):
-    header = json.loads(checkpoints.metadata(Path(tuned["tuned"]))["settings"])
+    header = json.loads(weight_files.metadata(Path(tuned["tuned"]))["settings"])
     header["shape"] |= change
     path = tmp_path / "other.safetensors"
     save_file(load_file(tuned["tuned"]), path, {"settings": json.dumps(header)})

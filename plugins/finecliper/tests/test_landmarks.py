@@ -418,7 +418,7 @@ def test_points_that_are_no_face_are_not_looked_at_again():
 
 
 def test_the_random_bundle_is_marked_and_the_same_each_time(tmp_path: Path, tiny: Path):
-    from affectkit.checkpoints import is_random
+    from affectkit.weight_files import is_random
 
     again = Landmarks().write_random("default", tmp_path)
     assert again.read_bytes() == tiny.read_bytes()

@@ -16,7 +16,7 @@ from affectkit_finecliper import clip_files
 from affectkit_finecliper.trainings.clips import FaceDynamicTraining, TuningOptions
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
-from affectkit import checkpoints, fitting, open_clip_files
+from affectkit import fitting, open_clip_files, weight_files
 from affectkit.clip_reading import ClipReader
 from affectkit.clip_training import ClipBatches
 from affectkit.datasets.items import Fold
@@ -55,13 +55,13 @@ def seeing(fer2013: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes, axes = np.linalg.eigh(np.cov((stills - middle).T))
     filters = torch.from_numpy((axes[:, -WIDTH:] / np.sqrt(sizes[-WIDTH:])).T).float()
     folder = clip_files.write_tiny(tmp_path_factory.mktemp("seeing"), clip_files.tiny_config(SIDE, SIDE, WIDTH))
-    tensors = checkpoints.load_tensors(folder / open_clip_files.WEIGHTS[0])
+    tensors = weight_files.load_tensors(folder / open_clip_files.WEIGHTS[0])
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
     colours = filters.view(WIDTH, 1, SIDE, SIDE).expand(-1, 3, -1, -1) / 3
     tensors["visual.conv1.weight"] = (colours * std).contiguous()  # CLIP sees (picture - mean) / std
     shift = filters @ torch.from_numpy(middle).float() - (colours * mean).sum((1, 2, 3))
     tensors["visual.positional_embedding"][1] = -shift
-    checkpoints.save_tensors(folder / open_clip_files.WEIGHTS[0], tensors, {"licence": checkpoints.RANDOM})
+    weight_files.save_tensors(folder / open_clip_files.WEIGHTS[0], tensors, {"licence": weight_files.RANDOM})
     return folder
 
 

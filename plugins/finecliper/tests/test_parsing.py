@@ -266,7 +266,7 @@ def test_another_model_is_refused(change: str, said: str, folder: Path, tmp_path
 
 
 def test_the_random_network_is_marked(folder: Path):
-    from affectkit.checkpoints import is_random
+    from affectkit.weight_files import is_random
 
     assert is_random(folder)
 

@@ -129,14 +129,14 @@ class FaceDynamic(Modality):
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """A narrow network of four blocks for pictures of 64 pixels, in the format of ``affectkit train``."""
-        from affectkit import checkpoints
+        from affectkit import weight_files
         from affectkit_ifdd.model import IFDD
 
         sizes = replace(RANDOM, frames=self.options.frames or RANDOM.frames)
         settings = {"labels": DFEW7.labels, "label_set": DFEW7.name, **settings_of(sizes, 0), "temperature": 1.0}
         path = folder / "face_dynamic.safetensors"
-        state = checkpoints.random_network(lambda: IFDD(sizes)).state_dict()
-        checkpoints.save_tensors(path, state, {"settings": json.dumps(settings), "licence": checkpoints.RANDOM})
+        state = weight_files.random_network(lambda: IFDD(sizes)).state_dict()
+        weight_files.save_tensors(path, state, {"settings": json.dumps(settings), "licence": weight_files.RANDOM})
         return path
 
     def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from affectkit import checkpoints
+from affectkit import weight_files
 from affectkit.api import CheckpointError
 from affectkit.errors import asked_by
 from affectkit_ifdd.model import IFDD
@@ -37,10 +37,10 @@ def begin(network: IFDD, path: Path, owner: str) -> None:
             f"{owner}: {path} expects pixels standardised with mean {MEAN} and deviation {STD}, and with released_behaviour there is none; begin with random numbers then"
         )
     with asked_by(owner):
-        found = {name: value.float() for name, value in checkpoints.load_tensors(path).items()}
+        found = {name: value.float() for name, value in weight_files.load_tensors(path).items()}
     rest = {name: value for name, value in network.state_dict().items() if not name.startswith(TRANSFORMER)}
     try:
-        checkpoints.load_strict(network, {**rest, **renamed(found)}, path)
+        weight_files.load_strict(network, {**rest, **renamed(found)}, path)
     except CheckpointError as problem:
         raise CheckpointError(
             f"{owner}: {problem} It must be mvit_v2_s of torchvision, which fits the published width and depth alone"

@@ -138,25 +138,25 @@ def load_network(path: Path, sizes: Sizes, owner: str) -> IFDD:
     Raises:
         CheckpointError: listing what is missing, unexpected or of another shape.
     """
-    from affectkit import checkpoints
+    from affectkit import weight_files
     from affectkit_ifdd.model import IFDD
 
     network = IFDD(sizes)
     with asked_by(owner):
-        found = checkpoints.load_saved(path, HARMLESS)[0]
+        found = weight_files.load_saved(path, HARMLESS)[0]
         tensors = {name: value.float() if value.is_floating_point() else value for name, value in found.items()}
-        checkpoints.load_strict(network, tensors, path)
+        weight_files.load_strict(network, tensors, path)
     network.eval().requires_grad_(False)
     return network
 
 
 def _shapes(path: Path, owner: str) -> tuple[Shapes, Mapping[str, Any]]:
     """Shapes of the tensors of a file by name, and the settings in its header; none where it has no header, as those of the authors."""
-    from affectkit import checkpoints
+    from affectkit import weight_files
 
     if path.suffix != ".safetensors":
         with asked_by(owner):
-            return {name: tuple(value.shape) for name, value in checkpoints.load_saved(path, HARMLESS)[0].items()}, {}
+            return {name: tuple(value.shape) for name, value in weight_files.load_saved(path, HARMLESS)[0].items()}, {}
     from safetensors import safe_open
 
     settings = headers.settings(path, Header, owner)

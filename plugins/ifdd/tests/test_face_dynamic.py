@@ -20,10 +20,10 @@ from click.testing import CliRunner
 
 from affectkit.api import CheckpointError, Clip, ConfigError, Needs, Output
 from affectkit.batching import collate
-from affectkit.checkpoints import load_tensors, random_network, save_tensors
 from affectkit.cli import cli
 from affectkit.labels import DFEW7, FERV39K7, MAFW11, MAFW11_OFFICIAL
 from affectkit.testing import ModalityContract, examples
+from affectkit.weight_files import load_tensors, random_network, save_tensors
 
 NARROW = Sizes(side=64, width=8, blocks=(1, 1, 1, 1))
 

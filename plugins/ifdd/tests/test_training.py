@@ -16,7 +16,6 @@ from click.testing import CliRunner
 
 from affectkit import plugins
 from affectkit.api import CheckpointError, ConfigError, UsageError
-from affectkit.checkpoints import load_tensors, metadata
 from affectkit.cli import cli
 from affectkit.datasets.scoring import say
 from affectkit.making import make
@@ -26,6 +25,7 @@ from affectkit.testing import clips as tasks
 from affectkit.testing.media import make_video
 from affectkit.testing.trainings import stopped_after
 from affectkit.training_recipes import Plan
+from affectkit.weight_files import load_tensors, metadata
 
 TINY = {"size": 32, "width": 8, "blocks": [1, 1, 1, 1], "start": "random"}
 SMALL = {**TINY, "width": 16, "dropped": 0.1, "branches": 0.0}  # the published shares are for a large network that learns for long

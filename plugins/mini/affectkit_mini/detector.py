@@ -71,12 +71,12 @@ class Faces(Provider):
     checkpoints: ClassVar = {"default": checkpoint("faces", labels=None)}
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
-        from affectkit import checkpoints
+        from affectkit import weight_files
         from affectkit_mini.single_shot import FaceFinder
 
         path = self.weights()
         network = FaceFinder()
-        checkpoints.load_strict(network, checkpoints.load_tensors(path), path)
+        weight_files.load_strict(network, weight_files.load_tensors(path), path)
         self.use(network, device, dtype)
 
     def use(self, network: torch.nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> None:

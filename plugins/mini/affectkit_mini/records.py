@@ -41,11 +41,11 @@ def load_network(network: torch.nn.Module, path: Path) -> Mapping[str, Any]:
     Raises:
         CheckpointError: where the file is of another make, does not fit, or gives its labels in another order.
     """
-    from affectkit import checkpoints
+    from affectkit import weight_files
     from affectkit_mini.packing import unpack
 
     settings = read_settings(path)
-    checkpoints.load_strict(network, unpack(checkpoints.load_tensors(path)), path)
+    weight_files.load_strict(network, unpack(weight_files.load_tensors(path)), path)
     network.eval().requires_grad_(False)
     return settings
 
@@ -74,9 +74,9 @@ def write_random(path: Path, make: Callable[[], torch.nn.Module], **settings: An
         make: makes the network without its weights.
         **settings: those that its component reads beside the labels.
     """
-    from affectkit import checkpoints
+    from affectkit import weight_files
     from affectkit_mini.packing import pack
 
-    header = {"settings": json.dumps({"labels": BASIC7.labels, **settings}), "licence": checkpoints.RANDOM}
-    checkpoints.save_tensors(path, pack(checkpoints.random_network(make).state_dict()), header)
+    header = {"settings": json.dumps({"labels": BASIC7.labels, **settings}), "licence": weight_files.RANDOM}
+    weight_files.save_tensors(path, pack(weight_files.random_network(make).state_dict()), header)
     return path

@@ -17,9 +17,9 @@ from affectkit_mini.single_shot import CLOSE, MARGIN, FaceFinder, cells, closer,
 
 from affectkit.api import CheckpointError, Clip, ConfigError, Evidence, Media, Span
 from affectkit.builtin.yunet import YuNet, YuNetOptions
-from affectkit.checkpoints import random_network
 from affectkit.detections import Detections, iou
 from affectkit.testing import ProviderContract
+from affectkit.weight_files import random_network
 
 CPU = torch.device("cpu")
 

@@ -18,7 +18,7 @@ from affectkit_mini.trainings.voices import VoiceOptions, VoiceTraining
 from onnx import helper, numpy_helper
 
 from affectkit.api import CheckpointError, UsageError
-from affectkit.checkpoints import save_tensors
+from affectkit.weight_files import save_tensors
 
 from .test_audio import whisper
 

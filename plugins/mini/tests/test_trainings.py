@@ -26,9 +26,9 @@ from sklearn.metrics import f1_score
 
 from affectkit import fitting, plugins
 from affectkit.api import Part, Training, Turn, UsageError
-from affectkit.checkpoints import load_tensors
 from affectkit.metrics import ece
 from affectkit.training_recipes import Plan
+from affectkit.weight_files import load_tensors
 
 TRAININGS = (detection.DetectionTraining, FaceTraining, SequenceTraining, VoiceTraining, SceneTraining, TextTraining)
 

@@ -74,7 +74,7 @@ class AudioEmotion(Headed):
         Raises:
             CheckpointError: where one of them is absent, damaged, or made for another.
         """
-        from affectkit import checkpoints
+        from affectkit import weight_files
         from affectkit_ras.audio_network import TEMPERATURE, UncertaintyHead
 
         self.load_backbone(device)
@@ -84,7 +84,7 @@ class AudioEmotion(Headed):
         self.check_backbone(settings, self.frames.fingerprint, path)
         head = UncertaintyHead(self.frames.size, len(BASIC8))
         with asked_by(self.id):
-            checkpoints.load_strict(head, {name: value for name, value in tensors.items() if not name.startswith("encoder.")}, path)
+            weight_files.load_strict(head, {name: value for name, value in tensors.items() if not name.startswith("encoder.")}, path)
         self.frames.tune(tuned, path)
         self._temperature = float(settings.get("temperature", TEMPERATURE))
         self._head = head.eval().requires_grad_(False).to(device)
@@ -97,16 +97,16 @@ class AudioEmotion(Headed):
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """A narrow WavLM in the format of transformers, or a head over it."""
-        from affectkit import checkpoints
+        from affectkit import weight_files
         from affectkit_ras.audio_network import UncertaintyHead
         from affectkit_ras.voice_frames import TINY, write_tiny
 
         if tag != HEAD:
             return write_tiny(folder / tag)
-        head = checkpoints.random_network(lambda: UncertaintyHead(TINY, len(BASIC8)))
+        head = weight_files.random_network(lambda: UncertaintyHead(TINY, len(BASIC8)))
         path = folder / "audio.safetensors"
         settings = {"labels": BASIC8.labels, "temperature": 0.1}  # so decided that other sounds give other answers
-        checkpoints.save_tensors(path, head.state_dict(), {"settings": json.dumps(settings), "licence": checkpoints.RANDOM})
+        weight_files.save_tensors(path, head.state_dict(), {"settings": json.dumps(settings), "licence": weight_files.RANDOM})
         return path
 
     def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:

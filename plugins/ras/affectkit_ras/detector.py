@@ -94,7 +94,7 @@ class Faces(Provider):
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """A detector that sees one face in the middle of every frame, a little moved by its brightness: with random numbers it would find none."""
-        from affectkit.checkpoints import RANDOM, writing
+        from affectkit.weight_files import RANDOM, writing
 
         path = folder / "faces.onnx"
         try:

@@ -81,7 +81,7 @@ class FaceDynamic(Headed):
         Raises:
             CheckpointError: where one of them is absent, damaged, or made for another.
         """
-        from affectkit import checkpoints
+        from affectkit import weight_files
         from affectkit_ras.sequence_network import network_of
 
         self.load_backbone(device)
@@ -90,7 +90,7 @@ class FaceDynamic(Headed):
         with asked_by(f"{self.id}: {path}"):
             head = network_of(tensors, settings)
         with asked_by(self.id):
-            checkpoints.load_strict(head, tensors, path)
+            weight_files.load_strict(head, tensors, path)
         wanted, found = head.image_proj[0].in_features, self.frames.size
         if wanted != found:
             raise CheckpointError(
@@ -108,17 +108,17 @@ class FaceDynamic(Headed):
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """A narrow CLIP in the format of transformers, or a classifier over it."""
-        from affectkit import checkpoints
+        from affectkit import weight_files
         from affectkit_ras import tiny_text
         from affectkit_ras.face_frames import write_processor
         from affectkit_ras.sequence_network import VideoMamba
 
         if tag != HEAD:
             return write_processor(tiny_text.write_clip(folder / tag))
-        head = checkpoints.random_network(lambda: VideoMamba(tiny_text.WIDTH, tiny_text.WIDTH, 4, 3, 1))
+        head = weight_files.random_network(lambda: VideoMamba(tiny_text.WIDTH, tiny_text.WIDTH, 4, 3, 1))
         path = folder / "face_dynamic.safetensors"
         settings = {"labels": BASIC8.labels, "temperature": 1.0}
-        checkpoints.save_tensors(path, head.state_dict(), {"settings": json.dumps(settings), "licence": checkpoints.RANDOM})
+        weight_files.save_tensors(path, head.state_dict(), {"settings": json.dumps(settings), "licence": weight_files.RANDOM})
         return path
 
     def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:

@@ -71,24 +71,24 @@ class FaceStatic(Modality):
         self._net: EmoAffectNet | None = None
 
     def load(self, device: torch.device, dtype: torch.dtype) -> None:
-        from affectkit import checkpoints
+        from affectkit import weight_files
         from affectkit_ras.resnet import EmoAffectNet, own_names, width_of
 
         path = self.weights()
         with asked_by(self.id):
-            tensors = own_names(checkpoints.load_tensors(path))
+            tensors = own_names(weight_files.load_tensors(path))
             net = EmoAffectNet(width_of(tensors))
-            checkpoints.load_strict(net, tensors, path)
+            weight_files.load_strict(net, tensors, path)
         self._net = net.to(device).eval().requires_grad_(False)
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """The network with all its layers, and few channels."""
-        from affectkit import checkpoints
+        from affectkit import weight_files
         from affectkit_ras.resnet import EmoAffectNet
 
         path = folder / "face_static.safetensors"
-        net = checkpoints.random_network(lambda: EmoAffectNet(TINY))
-        checkpoints.save_tensors(path, net.state_dict(), {"licence": checkpoints.RANDOM})
+        net = weight_files.random_network(lambda: EmoAffectNet(TINY))
+        weight_files.save_tensors(path, net.state_dict(), {"licence": weight_files.RANDOM})
         return path
 
     def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:

@@ -84,7 +84,7 @@ class FeatureFusion(Fusion):
             ConfigError: where the recipe names no file.
             CheckpointError: where the file is absent, damaged, or of another make.
         """
-        from affectkit import checkpoints
+        from affectkit import weight_files
         from affectkit_ras.feature_network import network_of
 
         self.check_given()
@@ -93,7 +93,7 @@ class FeatureFusion(Fusion):
         with asked_by(f"{self.id}: {path}"):
             _, network = network_of(tensors, settings)
         with asked_by(self.id):
-            checkpoints.load_strict(network, tensors, path)
+            weight_files.load_strict(network, tensors, path)
         known = settings.get("inputs", PUBLISHED)
         if strange := [name for name in network.names if ":" not in known.get(name, "")]:
             raise CheckpointError(f"{self.id}: {path} does not say which embeddings are meant by {', '.join(strange)}; make it anew")
@@ -104,7 +104,7 @@ class FeatureFusion(Fusion):
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """Random weights of V3 for the sources of a recipe, in the sizes of their own random weights."""
-        from affectkit import checkpoints
+        from affectkit import weight_files
         from affectkit_ras.feature_network import FusionV3
         from affectkit_ras.resnet import FEATURES
         from affectkit_ras.tiny_text import WIDTH
@@ -113,10 +113,10 @@ class FeatureFusion(Fusion):
         named = {name: size for name, size in sizes.items() if PUBLISHED[name].partition(":")[0] in sources}
         if not named:
             raise CheckpointError(f"{self.id} has random weights only for the modalities of ras, and the recipe has none of them")
-        network = checkpoints.random_network(lambda: FusionV3(named))
+        network = weight_files.random_network(lambda: FusionV3(named))
         settings = {"labels": BASIC8.labels, "inputs": {name: PUBLISHED[name] for name in named}, "names": list(named), "temperature": 1.0}
         path = folder / "feature_fusion.safetensors"
-        checkpoints.save_tensors(path, network.state_dict(), {"settings": json.dumps(settings), "licence": checkpoints.RANDOM})
+        weight_files.save_tensors(path, network.state_dict(), {"settings": json.dumps(settings), "licence": weight_files.RANDOM})
         return path
 
     def fuse(self, sources: Sources) -> Output:

@@ -105,10 +105,10 @@ def read_head(path: Path, owner: str) -> tuple[dict[str, torch.Tensor], Mapping[
     Raises:
         CheckpointError: where it cannot be read, or gives its labels in another order than ``basic8``.
     """
-    from affectkit import checkpoints
+    from affectkit import weight_files
 
     with asked_by(owner):
-        tensors = {name: tensor.float() for name, tensor in checkpoints.load_tensors(path).items()}
+        tensors = {name: tensor.float() for name, tensor in weight_files.load_tensors(path).items()}
     settings = headers.settings(path, HeadHeader, owner)
     labels = list(settings.get("labels", BASIC8.labels))
     if labels != list(BASIC8.labels):

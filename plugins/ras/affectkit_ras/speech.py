@@ -94,7 +94,7 @@ class Speech(Provider):
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """A network that takes loud steps for speech: of random numbers it would take all, or none."""
-        from affectkit.checkpoints import RANDOM, writing
+        from affectkit.weight_files import RANDOM, writing
 
         path = folder / "speech.onnx"
         try:

@@ -198,7 +198,7 @@ class TextModality(Modality):
         Raises:
             CheckpointError: where one of them is absent, damaged, of another kind or with other labels.
         """
-        from affectkit import checkpoints
+        from affectkit import weight_files
         from affectkit.fingerprints import fingerprint
         from affectkit_ras.text_network import ENCODERS, Head
 
@@ -222,8 +222,8 @@ class TextModality(Modality):
             labels, self._columns, self._temperature = head.labels, list(range(len(head.labels))), head.temperature
             network = Head(head.width, head.hidden, len(labels))
             with asked_by(self.id):
-                tensors = checkpoints.load_tensors(path)
-                checkpoints.load_strict(network, {n.removeprefix("head."): t for n, t in tensors.items() if n.startswith("head.")}, path)
+                tensors = weight_files.load_tensors(path)
+                weight_files.load_strict(network, {n.removeprefix("head."): t for n, t in tensors.items() if n.startswith("head.")}, path)
             self._head = network.float().to(device).eval().requires_grad_(False)
             load_tuned(encoder, tensors, path, self.id)
         self._labels = labels

@@ -158,7 +158,7 @@ class SentenceModel(Encoder):
         Raises:
             CheckpointError: where tensors are missing or left over.
         """
-        from affectkit.checkpoints import load_tensors
+        from affectkit.weight_files import load_tensors
 
         transformer = self.model[0]
         modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))

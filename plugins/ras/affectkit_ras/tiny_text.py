@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affectkit import checkpoints, pretrained
+from affectkit import pretrained, weight_files
 from affectkit.api import BASIC7
 from affectkit.fingerprints import fingerprint
 
@@ -43,7 +43,7 @@ def save(network: Any, folder: Path) -> None:
 
 def marked(folder: Path) -> Path:
     """The folder, with a file that says that its numbers are random."""
-    (folder / NOTE).write_text(f"{checkpoints.RANDOM}\n", encoding="utf-8")
+    (folder / NOTE).write_text(f"{weight_files.RANDOM}\n", encoding="utf-8")
     return folder
 
 
@@ -68,7 +68,7 @@ def write_roberta(folder: Path) -> Path:
         id2label=dict(enumerate(labels)),
         label2id={label: place for place, label in enumerate(labels)},
     )
-    network = checkpoints.random_network(lambda: stirred(RobertaForSequenceClassification(given)))
+    network = weight_files.random_network(lambda: stirred(RobertaForSequenceClassification(given)))
     save(network, folder)
     RobertaTokenizer(vocab=vocabulary, merges=[]).save_pretrained(folder)
     return marked(folder)
@@ -85,7 +85,7 @@ def write_clip(folder: Path) -> Path:
     text = {**sizes, **tokens, "vocab_size": len(vocabulary), "max_position_embeddings": 77, "projection_dim": WIDTH}
     vision = {**sizes, "image_size": 32, "patch_size": 16, "projection_dim": WIDTH}
     given = CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH)
-    network = checkpoints.random_network(lambda: stirred(CLIPModel(given)))
+    network = weight_files.random_network(lambda: stirred(CLIPModel(given)))
     save(network, folder)
     CLIPTokenizer(vocab=vocabulary, merges=[]).save_pretrained(folder)
     return marked(folder)
@@ -108,7 +108,7 @@ def write_sentence(folder: Path) -> Path:
         intermediate_size=2 * WIDTH,
         max_position_embeddings=512,
     )
-    network = checkpoints.random_network(lambda: stirred(BertModel(given)))
+    network = weight_files.random_network(lambda: stirred(BertModel(given)))
     inner = folder.with_name(f".{folder.name}.bert")
     save(network, inner)
     BertTokenizer(vocab=vocabulary).save_pretrained(inner)
@@ -131,7 +131,7 @@ def write_head(path: Path, options: TextOptions, owner: str) -> Path:
     from affectkit_ras.text_network import ENCODERS, Head
 
     encoder = ENCODERS[options.encoder](Path(getattr(options, options.encoder)), options.max_length, owner)
-    head = checkpoints.random_network(lambda: Head(encoder.width, 0, len(BASIC7)))
+    head = weight_files.random_network(lambda: Head(encoder.width, 0, len(BASIC7)))
     settings = {
         "labels": BASIC7.labels,
         "encoder": options.encoder,
@@ -140,6 +140,6 @@ def write_head(path: Path, options: TextOptions, owner: str) -> Path:
         "hidden": 0,
         "max_length": encoder.limit,
     }
-    header = {"settings": json.dumps(settings), "licence": checkpoints.RANDOM}
-    checkpoints.save_tensors(path, {f"head.{name}": value for name, value in head.state_dict().items()}, header)
+    header = {"settings": json.dumps(settings), "licence": weight_files.RANDOM}
+    weight_files.save_tensors(path, {f"head.{name}": value for name, value in head.state_dict().items()}, header)
     return path

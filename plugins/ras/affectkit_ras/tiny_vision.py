@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from affectkit import checkpoints
+from affectkit import weight_files
 from affectkit_ras.tiny_text import alphabet, marked, save, stirred
 
 # The marks of a conversation as Qwen2.5 reads it, and where a video stands in it.
@@ -69,7 +69,7 @@ def write_qwen(folder: Path) -> Path:
     }
     marks: dict[str, Any] = {name: places[token] for name, token in VISION.items()}
     given = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **marks)
-    network = checkpoints.random_network(lambda: stirred(Qwen2_5_VLForConditionalGeneration(given)))
+    network = weight_files.random_network(lambda: stirred(Qwen2_5_VLForConditionalGeneration(given)))
     save(network, folder)
     processor.save_pretrained(folder)
     return marked(folder)

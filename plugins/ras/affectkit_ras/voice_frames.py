@@ -94,7 +94,7 @@ def write_tiny(folder: Path) -> Path:
     """A narrow WavLM of two layers with the head of a diarisation model, in the real format."""
     from transformers import WavLMConfig, WavLMForAudioFrameClassification
 
-    from affectkit import checkpoints
+    from affectkit import weight_files
     from affectkit_ras.tiny_text import marked, stirred
 
     given = WavLMConfig(
@@ -106,7 +106,7 @@ def write_tiny(folder: Path) -> Path:
         num_conv_pos_embeddings=16,
         num_conv_pos_embedding_groups=4,
     )
-    network = checkpoints.random_network(lambda: stirred(WavLMForAudioFrameClassification(given)))
+    network = weight_files.random_network(lambda: stirred(WavLMForAudioFrameClassification(given)))
     with pretrained.quiet():
         network.save_pretrained(folder)
     return marked(folder)

@@ -19,10 +19,10 @@ from click.testing import CliRunner
 
 from affectkit.api import BASIC8, CheckpointError, Clip, Evidence, Output
 from affectkit.batching import collate
-from affectkit.checkpoints import load_tensors, save_tensors
 from affectkit.cli import cli
 from affectkit.testing import examples
 from affectkit.testing.contracts import examine
+from affectkit.weight_files import load_tensors, save_tensors
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from affectkit_ras.detector import GREY, Faces, decode, fit
 
-from affectkit import checkpoints
+from affectkit import weight_files
 from affectkit.api import CheckpointError, Clip, ConfigError, Evidence
 from affectkit.config import component_options
 from affectkit.detections import Detections
@@ -201,7 +201,7 @@ def test_frames_of_any_size_together(tmp_path):
 def test_random_weights_are_an_onnx_file_that_says_so(tmp_path):
     path = Faces().write_random("default", tmp_path)
     onnx.checker.check_model(onnx.load(path))
-    assert checkpoints.is_random(path)
+    assert weight_files.is_random(path)
     assert path.read_bytes() == Faces().write_random("default", tmp_path).read_bytes()
     assert isinstance(loaded(path).provide([clip()])[0], Evidence)
 

@@ -17,9 +17,9 @@ from affectkit_ras.sequence_network import VideoFormer
 
 from affectkit.api import BASIC8, CheckpointError, ConfigError, Modality, Needs, Output
 from affectkit.batching import collate
-from affectkit.checkpoints import load_tensors, save_tensors
 from affectkit.testing import examples
 from affectkit.testing.contracts import examine
+from affectkit.weight_files import load_tensors, save_tensors
 
 
 @pytest.fixture(scope="module")

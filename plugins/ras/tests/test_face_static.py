@@ -12,7 +12,7 @@ import torch
 from affectkit_ras.face_static import MEAN, FaceStatic, pixels
 from affectkit_ras.resnet import EmoAffectNet, own_names
 
-from affectkit import checkpoints
+from affectkit import weight_files
 from affectkit.api import BASIC8, CheckpointError, Clip, Evidence
 from affectkit.labels import AFFECTNET7, project
 from affectkit.testing import ModalityContract
@@ -45,7 +45,7 @@ def spread(net: EmoAffectNet, seed: int = 0) -> EmoAffectNet:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A narrow network under the names of the published file."""
     path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
-    checkpoints.save_tensors(path, spread(checkpoints.random_network(lambda: EmoAffectNet(4))).state_dict())
+    weight_files.save_tensors(path, spread(weight_files.random_network(lambda: EmoAffectNet(4))).state_dict())
     return path
 
 
@@ -160,7 +160,7 @@ def torchvision_twin(net: EmoAffectNet) -> torch.nn.Module:
 @pytest.mark.slow
 def test_it_is_the_published_network_at_full_width():
     """Against torchvision's ResNet-50 with the stride in the first convolution, Keras's borders and epsilon; 25 million numbers, loaded strictly."""
-    net = spread(checkpoints.random_network(EmoAffectNet))
+    net = spread(weight_files.random_network(EmoAffectNet))
     assert sum(parameter.numel() for parameter in net.parameters()) == 24_560_711
     twin = torchvision_twin(net)
     shown = pixels(torch.randint(0, 256, (1, 224, 224, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)))
@@ -172,13 +172,13 @@ def test_it_is_the_published_network_at_full_width():
 
 
 def test_the_names_of_others(weights, tmp_path):
-    state = checkpoints.load_tensors(weights)
+    state = weight_files.load_tensors(weights)
     names = {"conv_layer_s2_same": "conv1", "batch_norm": "bn", "i_downsample": "downsample", "fc1": "fc_feats", "fc2": "fc"}
     other = {"model." + re.sub("|".join(names), lambda found: names[found[0]], name): tensor for name, tensor in state.items()}
     other = {name: tensor for name, tensor in other.items() if not name.endswith("num_batches_tracked")}
     assert own_names(other).keys() == state.keys()
-    checkpoints.save_tensors(tmp_path / "other.safetensors", other)
-    checkpoints.save_torch(tmp_path / "published.pt", state)
+    weight_files.save_tensors(tmp_path / "other.safetensors", other)
+    weight_files.save_torch(tmp_path / "published.pt", state)
     expected = predict(loaded(weights), clip(1)).values[AFFECTNET7]
     for name in ("other.safetensors", "published.pt"):
         assert torch.equal(predict(loaded(tmp_path / name), clip(1)).values[AFFECTNET7], expected)
@@ -190,7 +190,7 @@ def test_torchscript_through_weights_convert(tmp_path):
 
     from affectkit.cli import cli
 
-    net = spread(checkpoints.random_network(lambda: EmoAffectNet(4)))
+    net = spread(weight_files.random_network(lambda: EmoAffectNet(4)))
     torch.jit.save(torch.jit.trace(net, torch.zeros(1, 3, 224, 224)), tmp_path / "net.pth")
     with pytest.raises(
         CheckpointError, match=r"net\.pth is TorchScript, a program, which is not opened here\. .*affectkit weights convert"
@@ -203,17 +203,17 @@ def test_torchscript_through_weights_convert(tmp_path):
 
 
 def test_weights_that_do_not_fit(weights, tmp_path):
-    state = checkpoints.load_tensors(weights)
+    state = weight_files.load_tensors(weights)
     del state["layer4.2.conv3.weight"]
     state["head.weight"] = torch.zeros(1)
     state["fc2.weight"] = torch.zeros(8, 512)
-    checkpoints.save_tensors(tmp_path / "other.safetensors", state)
+    weight_files.save_tensors(tmp_path / "other.safetensors", state)
     with pytest.raises(CheckpointError) as error:
         loaded(tmp_path / "other.safetensors")
     assert "does not fit EmoAffectNet" in str(error.value)
     assert "1 missing: layer4.2.conv3.weight; 1 unexpected: head.weight" in str(error.value)
     assert "fc2.weight (8, 512) instead of (7, 512)" in str(error.value)
-    checkpoints.save_tensors(tmp_path / "nothing.safetensors", {"a": torch.zeros(1)})
+    weight_files.save_tensors(tmp_path / "nothing.safetensors", {"a": torch.zeros(1)})
     with pytest.raises(CheckpointError, match="does not fit EmoAffectNet"):
         loaded(tmp_path / "nothing.safetensors")
 
@@ -231,7 +231,7 @@ def test_absent_weights_say_how_to_get_them(tmp_path, monkeypatch):
 
 def test_random_weights_are_loaded(tmp_path):
     path = FaceStatic().write_random("default", tmp_path)
-    assert checkpoints.is_random(path)
+    assert weight_files.is_random(path)
     assert path.stat().st_size < 1e6
     assert predict(loaded(path), clip(1)).values[AFFECTNET7].shape == (1, 7)
 

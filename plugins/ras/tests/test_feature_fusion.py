@@ -15,10 +15,10 @@ from affectkit_ras.feature_network import VERSIONS, FusionV3
 
 from affectkit.api import BASIC8, CheckpointError, ConfigError, Output, PluginError, Sources
 from affectkit.builtin.pfsa import PFSA, save_pfsa
-from affectkit.checkpoints import load_tensors, save_tensors
 from affectkit.testing.contracts import examine
 from affectkit.testing.opinions import NOTHING, ONLY_LAST, WITHOUT_FIRST
 from affectkit.testing.opinions import sources as made_sources
+from affectkit.weight_files import load_tensors, save_tensors
 
 SOURCES = ("ras/audio", "ras/face_dynamic", "ras/face_static")
 SIZES = {"audio_25": 6, "video": 5, "video_static": 7}

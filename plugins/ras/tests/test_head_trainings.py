@@ -24,7 +24,6 @@ from click.testing import CliRunner
 from affectkit import plugins, read_run, run
 from affectkit.api import BASIC8, COMPOUND7, CheckpointError, ConfigError, UsageError
 from affectkit.builtin.pfsa import save_pfsa
-from affectkit.checkpoints import load_tensors, metadata
 from affectkit.cli import cli
 from affectkit.config import Recipe
 from affectkit.making import Made, make
@@ -35,6 +34,7 @@ from affectkit.testing import examples
 from affectkit.testing.contracts import examine
 from affectkit.testing.media import make_video
 from affectkit.training_recipes import Plan
+from affectkit.weight_files import load_tensors, metadata
 
 MEDIA = 8
 CLASSES = ("happiness", "sadness")

@@ -16,7 +16,7 @@ from affectkit_ras.label_match import OPENAI, LabelMatch, matched, middle, share
 from affectkit_ras.label_texts import LABELS, SETS, texts
 from open_clip.transformer import QuickGELU
 
-from affectkit import checkpoints
+from affectkit import weight_files
 from affectkit.addresses import address
 from affectkit.api import BASIC8, COMPOUND7, CheckpointError, Clip, ConfigError
 from affectkit.config import component_options
@@ -32,9 +32,9 @@ CPU = torch.device("cpu")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small CLIP in open_clip's format, whose points differ more than those of fresh numbers do."""
     folder = write_tiny(tmp_path_factory.mktemp("tiny"))
-    tensors = checkpoints.load_tensors(folder / WEIGHTS[0])
+    tensors = weight_files.load_tensors(folder / WEIGHTS[0])
     tensors = {name: tensor if name == "logit_scale" else tensor * 4 for name, tensor in tensors.items()}
-    checkpoints.save_tensors(folder / WEIGHTS[0], tensors)
+    weight_files.save_tensors(folder / WEIGHTS[0], tensors)
     return folder
 
 
@@ -96,7 +96,7 @@ def test_the_scale_of_clip_makes_rows_that_say_something(tiny):
     for labels in (BASIC8, COMPOUND7):
         assert own[labels].max() - own[labels].min() > 3 * (published[labels].max() - published[labels].min())
         torch.testing.assert_close(own[labels].sum(1), torch.ones(1))
-    tensors = checkpoints.load_tensors(tiny / WEIGHTS[0])
+    tensors = weight_files.load_tensors(tiny / WEIGHTS[0])
     assert loaded(tiny)._clip.scale == pytest.approx(float(tensors["logit_scale"].exp()))
 
 
@@ -249,7 +249,7 @@ def transformers_twin(tiny: Path):
         "mlp.c_proj": "mlp.fc2",
     }
     state = {}
-    for name, tensor in checkpoints.load_tensors(tiny / WEIGHTS[0]).items():
+    for name, tensor in weight_files.load_tensors(tiny / WEIGHTS[0]).items():
         tower = "vision_model." if name.startswith("visual.") else "text_model."
         name = name.removeprefix("visual.")
         if name.startswith("transformer.resblocks."):
@@ -307,10 +307,10 @@ def test_the_full_network_from_a_file_of_weights(tmp_path):
     """ViT-B/32 as OpenAI made it: 151 million numbers in half precision, with the sizes that its TorchScript holds, loaded strictly."""
     from open_clip import CLIP, get_model_config
 
-    network = checkpoints.random_network(lambda: CLIP(**get_model_config("ViT-B-32-quickgelu")))
+    network = weight_files.random_network(lambda: CLIP(**get_model_config("ViT-B-32-quickgelu")))
     state = {name: tensor.half() for name, tensor in network.state_dict().items()}
     state |= {"input_resolution": torch.tensor(224), "context_length": torch.tensor(77), "vocab_size": torch.tensor(49408)}
-    checkpoints.save_tensors(tmp_path / "openai.safetensors", state)
+    weight_files.save_tensors(tmp_path / "openai.safetensors", state)
     component = loaded(tmp_path / "openai.safetensors")
     assert sum(parameter.numel() for parameter in component._clip._network.parameters()) == 151_277_313
     assert gates(component._clip._network) == {QuickGELU.__name__}
@@ -336,9 +336,9 @@ def broken(tiny: Path, folder: Path, what: str) -> Path:
     elif what == "half the weights":
         weights.write_bytes(weights.read_bytes()[:-100])
     else:
-        tensors = checkpoints.load_tensors(weights)
+        tensors = weight_files.load_tensors(weights)
         tensors["visual.other"] = tensors.pop("visual.proj")
-        checkpoints.save_tensors(weights, tensors)
+        weight_files.save_tensors(weights, tensors)
     return folder
 
 
@@ -373,7 +373,7 @@ def test_absent_weights_say_how_to_get_them(tmp_path, monkeypatch):
 
 def test_random_weights_are_loaded(tmp_path):
     folder = LabelMatch().write_random("default", tmp_path)
-    assert checkpoints.is_random(folder)
+    assert weight_files.is_random(folder)
     assert predict(loaded(folder), clip(2)).values[COMPOUND7].shape == (1, 7)
 
 

@@ -14,10 +14,11 @@ import torch
 from affectkit_ras.speech import CONTEXT, RATE, STEP, Speech, stretches
 
 from affectkit.api import CheckpointError, Clip, ConfigError, Evidence, Media, Span
-from affectkit.checkpoints import is_random, sha256
+from affectkit.checkpoints import sha256
 from affectkit.decoding import read_sound
 from affectkit.media import open_media
 from affectkit.testing.contracts import examine
+from affectkit.weight_files import is_random
 
 MEDIA = Media("made", Path("made.wav"), "audio", duration=20.0)
 

@@ -13,9 +13,9 @@ from affectkit_ras import tiny_text
 from affectkit_ras.text_models import TextOptions
 from click.testing import CliRunner
 
-from affectkit.checkpoints import load_tensors, metadata, save_tensors
 from affectkit.cli import cli
 from affectkit.testing.media import make_wav
+from affectkit.weight_files import load_tensors, metadata, save_tensors
 
 
 @pytest.mark.parametrize(

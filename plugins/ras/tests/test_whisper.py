@@ -11,7 +11,7 @@ import torch
 from affectkit_ras.whisper import Whisper, WhisperOptions
 
 import affectkit.builtin.whisper as core
-from affectkit import checkpoints
+from affectkit import weight_files
 from affectkit.api import CheckpointError, Clip, Evidence, Span, Word
 
 from .conftest import MEDIA
@@ -99,7 +99,7 @@ def test_the_published_width_is_loaded_strictly_and_heard(tag: str, million: int
 
     mels, vocabulary = (80, 51865) if tag == "base" else (128, 51866)
     dims = ModelDimensions(n_mels=mels, n_audio_ctx=1500, n_vocab=vocabulary, n_text_ctx=448, **SIZES[tag])
-    network = checkpoints.random_network(lambda: Network(dims))
+    network = weight_files.random_network(lambda: Network(dims))
     words = network.decoder
     words.positional_embedding.data.normal_(std=0.01)  # it is made without any value
     words.positional_embedding.data[FEW:] = 50 * words.token_embedding.weight.data[END]  # else it says 224 tokens of nonsense, for minutes

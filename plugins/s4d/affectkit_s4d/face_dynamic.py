@@ -153,20 +153,20 @@ class FaceDynamic(Modality):
 
     def write_random(self, tag: str, folder: Path, sources: Sequence[str] = ()) -> Path:
         """A small fine-tuned network, or a small pre-trained one."""
-        from affectkit import checkpoints
+        from affectkit import weight_files
         from affectkit_s4d.model import S4D, Sizes
         from affectkit_s4d.pretraining import MaskedAutoencoder
 
         sizes = Sizes(**TINY)
         if tag == "pretrained":
             path = folder / "pretrained.safetensors"
-            network: torch.nn.Module = checkpoints.random_network(lambda: MaskedAutoencoder(sizes, width=16, depth=1, heads=2))
+            network: torch.nn.Module = weight_files.random_network(lambda: MaskedAutoencoder(sizes, width=16, depth=1, heads=2))
             settings: dict[str, Any] = {"sizes": sizes.to_mapping()}
         else:
             path = folder / "face_dynamic.safetensors"
-            network = checkpoints.random_network(lambda: S4D(sizes))
+            network = weight_files.random_network(lambda: S4D(sizes))
             settings = {"sizes": sizes.to_mapping(), "labels": DFEW7.labels, "label_set": DFEW7.name, "rate": RATE / 4, "temperature": 1.0}
-        checkpoints.save_tensors(path, network.state_dict(), {"settings": json.dumps(settings), "licence": checkpoints.RANDOM})
+        weight_files.save_tensors(path, network.state_dict(), {"settings": json.dumps(settings), "licence": weight_files.RANDOM})
         return path
 
     def preprocess(self, clip: Clip) -> Mapping[str, torch.Tensor] | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from affectkit import checkpoints, headers
+from affectkit import headers, weight_files
 from affectkit.api import CheckpointError, ConfigError, LabelSet, UsageError
 from affectkit.errors import asked_by
 from affectkit.labels import KNOWN
@@ -114,7 +114,7 @@ def read(path: Path, owner: str) -> Stored:
         CheckpointError: where it is absent, damaged, or of another network.
     """
     with asked_by(owner):
-        tensors, beside = checkpoints.load_saved(path, [argparse.Namespace])  # the authors' trainers keep their arguments in one
+        tensors, beside = weight_files.load_saved(path, [argparse.Namespace])  # the authors' trainers keep their arguments in one
     given = beside.get("args", {})
     arguments = vars(given) if isinstance(given, argparse.Namespace) else given if isinstance(given, dict) else {}
     pretrained = any(name.startswith(OF_DECODER) for name in tensors) or not any(
@@ -156,7 +156,7 @@ def fine_tuned(stored: Stored, owner: str, *, released_behaviour: bool = False) 
         raise CheckpointError(f"{owner}: {stored.path} does not fit: {problem}") from None
     network = S4D(sizes, released_behaviour=released_behaviour, capacity=capacity if isinstance(capacity, int | float) else 1.0)
     with asked_by(owner):
-        checkpoints.load_strict(network, {name: value.float() for name, value in stored.tensors.items()}, stored.path)
+        weight_files.load_strict(network, {name: value.float() for name, value in stored.tensors.items()}, stored.path)
     return network.eval().requires_grad_(False)
 
 
@@ -192,7 +192,7 @@ def begin(network: S4D, stored: Stored, owner: str) -> None:
     if pretrained:
         fresh += [name for name in mine if name.startswith("fc_norm.") or ".moe_layer." in name]
     with asked_by(owner):
-        checkpoints.load_strict(network, {**{name: mine[name] for name in fresh}, **given}, stored.path)
+        weight_files.load_strict(network, {**{name: mine[name] for name in fresh}, **given}, stored.path)
 
 
 def _own(name: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from affectkit_s4d.model import S4D, Sizes
 
-from affectkit.checkpoints import random_network
+from affectkit.weight_files import random_network
 
 SMALL = Sizes(side=32, frames=4, width=32, depth=3, heads=2, hidden=64, first=1, experts=4, adapter=8)
 

@@ -18,11 +18,11 @@ from click.testing import CliRunner
 import affectkit
 from affectkit.api import BASIC8, CheckpointError, Clip, ConfigError, Evidence, Media, Output, Span
 from affectkit.batching import collate
-from affectkit.checkpoints import load_tensors, random_network, save_tensors
 from affectkit.cli import cli
 from affectkit.labels import DFEW7, FERV39K7, MAFW11, project
 from affectkit.testing import examples
 from affectkit.testing.contracts import examine
+from affectkit.weight_files import load_tensors, random_network, save_tensors
 
 ID = "s4d/face_dynamic"
 
@@ -35,7 +35,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _sharper(path: Path, settings: dict[str, Any]) -> Path:
-    from affectkit.checkpoints import metadata
+    from affectkit.weight_files import metadata
 
     header = metadata(path)
     header["settings"] = json.dumps({**json.loads(header["settings"]), **settings})
@@ -123,7 +123,7 @@ def test_the_temperature_of_a_training_holds(weights: Path, tmp_path: Path) -> N
     softer = tmp_path / "softer.safetensors"
     softer.write_bytes(weights.read_bytes())
     plain = said(made(weights), clip(20)).values[DFEW7]
-    from affectkit.checkpoints import metadata
+    from affectkit.weight_files import metadata
 
     header = metadata(softer)
     header["settings"] = json.dumps({**json.loads(header["settings"]), "temperature": 2.0})

@@ -15,8 +15,8 @@ from affectkit_s4d.model import S4D, Sizes
 from affectkit_s4d.pretraining import MaskedAutoencoder
 
 from affectkit.api import CheckpointError
-from affectkit.checkpoints import load_tensors, save_tensors
 from affectkit.labels import DFEW7, MAFW11
+from affectkit.weight_files import load_tensors, save_tensors
 
 from .conftest import SMALL, small
 

@@ -10,7 +10,7 @@ from affectkit_s4d.pretraining import MaskedAutoencoder, errors, masks, patches,
 from affectkit_s4d.trainings.pretraining import PretrainingOptions
 
 from affectkit.api import UsageError
-from affectkit.checkpoints import random_network
+from affectkit.weight_files import random_network
 
 from .conftest import SMALL, clips
 

@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 import affectkit
-from affectkit import checkpoints, headers, plugins, training_rows
+from affectkit import headers, plugins, training_rows, weight_files
 from affectkit.api import CheckpointError, Clip, ConfigError, Evidence, Media, Span, Turn, UsageError
 from affectkit.batching import collate
 from affectkit.cli import cli
@@ -266,11 +266,11 @@ def test_options_that_make_no_network(
 def test_a_start_of_another_network_is_refused(
     little: Path, registry: plugins.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoints.save_torch(tmp_path / "other.pt", {"model": {"conv.weight": torch.zeros(3)}})
+    weight_files.save_torch(tmp_path / "other.pt", {"model": {"conv.weight": torch.zeros(3)}})
     with pytest.raises(CheckpointError, match=r"s4d/face_dynamic_training: .* holds no weights of S4D"):
         training_of(plan_of(little, options={"start": str(tmp_path / "other.pt")}), registry).network()
     wider = S4D(training_of(plan_of(little, options={"network": {**SMALL, "width": 64, "adapter": 12}}), registry).sizes).state_dict()
-    checkpoints.save_torch(tmp_path / "wide.pt", {"model": wider})
+    weight_files.save_torch(tmp_path / "wide.pt", {"model": wider})
     message = r"s4d/face_dynamic_training: .*wide\.pt is of a network of other sizes: width 64 instead of 32, adapter 12 instead of 8; set options.network"
     with pytest.raises(CheckpointError, match=message):
         training_of(plan_of(little, options={"start": str(tmp_path / "wide.pt")}), registry).network()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from affectkit.api import CheckpointError, UsageError
-from affectkit.checkpoints import load_strict, load_tensors
+from affectkit.weight_files import load_strict, load_tensors
 from affectkit_mini.listening import WIDTH, Listener
 from affectkit_mini.packing import unpack
 from affectkit_mini.trainings.published import Published

@@ -14,7 +14,7 @@ import numpy as np
 
 from affectkit.api import Modality, Part, Turn, UsageError
 from affectkit.builtin.labelled import Window
-from affectkit.checkpoints import writing
+from affectkit.weight_files import writing
 
 if TYPE_CHECKING:
     import torch
