@@ -15,6 +15,8 @@ from affectkit.errors import AffectKitError, ConfigError, PluginError, raise_all
 from affectkit.media import Media, Span
 from affectkit.needs import Frames, Input, Needs, Sampling
 
+Where = int | Span  # index of a window, or, of what is made from faces, the seconds that are looked at
+
 PRE_ROLL = 0.2  # seconds; an AAC encoder puts 1024 to 2112 samples before the sound, at most 0.13 s at 16 kHz
 
 
@@ -151,6 +153,18 @@ class Plan:
             return span
         centre = (span.start + span.end) / 2
         return Span(centre - context / 2, centre + context / 2)
+
+    def where(self, item: Input, span: Span, index: int) -> Where:
+        """By what an input of a window is told from that of others."""
+        return span if item.kind in self.bound else index
+
+    def tracks(self, name: str, tracks: tuple[int, ...]) -> tuple[int, ...]:
+        """For whom a modality or a kind of input is asked, of the subjects of a window: for each, or once for all, which is track -1."""
+        return (tracks or (-1,)) if name in self.bound else (-1,)
+
+    def reason(self, kind: str, reasons: Sequence[str] = ()) -> str:
+        """Why there is no evidence of a kind: what its providers said, and which alternatives were left out."""
+        return "; ".join(dict.fromkeys(filter(None, (*reasons, *self.unavailable.get(kind, ()))))) or f"no {kind}"
 
     def as_made(self, item: Input) -> Input:
         """An input without what makes no difference to it; equal ones are made once."""

@@ -40,12 +40,12 @@ def test_buffers_do_not_grow_with_the_length_of_the_medium(tmp_path):
         for window in subject.windows():
             count += window.index >= 0
             sizes = {
-                "frames": sum(len(buffer.images) for buffer in subject._frames.values()),
-                "counted": sum(len(buffer.images) for buffer in subject._kept.values()),
-                "crops": len(subject._faces),
-                "samples": sum(len(piece.samples) for buffer in subject._sound.values() for piece in buffer.pieces),
+                "frames": sum(len(buffer.images) for buffer in subject._gathered.frames.values()),
+                "counted": sum(len(buffer.images) for buffer in subject._gathered.counted.values()),
+                "crops": len(subject._gathered.faces),
+                "samples": sum(len(piece.samples) for buffer in subject._gathered.sound.values() for piece in buffer.pieces),
                 "piece": sum(len(piece.samples) for piece in subject._piece),
-                "seen": len(subject._seen),
+                "sent": len(subject._gathered._sent),
                 "outbox": len(subject._outbox),
                 "waiting": len(subject._waiting),
             }
@@ -59,7 +59,7 @@ def test_buffers_do_not_grow_with_the_length_of_the_medium(tmp_path):
     assert most["counted"] <= 7, "six frames of the whole medium, however long it is"
     assert 0 < most["frames"] <= (5 + 5 + 1) * seconds  # still and long, five a second each, and brightness
     assert 0 < most["crops"] <= 5 * seconds
-    assert 0 < most["seen"] <= 2 * 5 * seconds
+    assert 0 < most["sent"] <= 2 * 5 * seconds
     assert 0 < most["piece"] <= 8000 * PIECE_SECONDS
     assert 0 < most["samples"] <= 8000 * (seconds + PIECE_SECONDS), "sound runs ahead until a piece of it is whole"
     assert most["outbox"] <= 1
