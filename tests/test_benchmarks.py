@@ -195,7 +195,6 @@ def test_fusions_of_descriptions_print_a_row_per_view_and_fusion(tmp_path: Path)
         "3B_P1",
         "32B_P2",
         "together",
-        "together, by video",
         *(f"{title}: {name}" for title in ("six views", "with together") for name in fusions),
     }
     assert wanted <= set(rows)
