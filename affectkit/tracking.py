@@ -138,7 +138,7 @@ class _Look:
     def of(cls, image: np.ndarray) -> _Look:
         import cv2
 
-        small = cv2.resize(image, (4 * THUMBNAIL[0], 4 * THUMBNAIL[1]), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(image, (4 * THUMBNAIL[0], 4 * THUMBNAIL[1]), interpolation=cv2.INTER_LINEAR)  # some of the pixels tell enough
         levels = (small // (256 // HISTOGRAM)).astype(np.int64)
         colours = np.bincount((levels @ np.array([HISTOGRAM**2, HISTOGRAM, 1])).ravel(), minlength=HISTOGRAM**3) / levels[..., 0].size
         thumbnail = cv2.resize(small, THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32) / 255

@@ -114,25 +114,28 @@ class Faces(Provider):
             frames = frames.float()
         sizes = _sizes(*pictures.shape[1:3], self.options.max_side)
         with torch.inference_mode():
-            answers = [self._scan(frames, size) for size in sizes]
-            faces = []
-            for frame, *parts in zip(frames, *answers, strict=True):
-                rows = np.concatenate(parts)
-                rows = rows[np.argsort(-rows[:, 0], kind="stable")]
-                faces.append(self._judged(frame, _kept(rows, pictures.shape[1:3], self.options.nms)))
-        return faces
+            looks = [np.concatenate(parts) for parts in zip(*(self._scan(frames, size) for size in sizes), strict=True)]
+            ordered = (rows[np.argsort(-rows[:, 0], kind="stable")] for rows in looks)
+            return self._judged(frames, [_kept(rows, pictures.shape[1:3], self.options.nms) for rows in ordered])
 
-    def _judged(self, frame: torch.Tensor, found: Detections) -> Detections:
-        """Those of the boxes of a frame (3, H, W) that are faces at a closer look, and one in the mirror, as well; the first look counts twice."""
+    def _judged(self, frames: torch.Tensor, found: Sequence[Detections]) -> list[Detections]:
+        """Those of the boxes of frames (B, 3, H, W) that are faces at a closer look, and one in the mirror, as well; the first look counts twice."""
         import torch
 
         from affectkit_mini.single_shot import closer
 
-        if not len(found):
-            return found
-        shown = scaled(closer(frame, torch.from_numpy(found.boxes).to(frame.device)).float())
-        looks = self._network.judge(torch.cat([shown, shown.flip(3)]).to(self._dtype, memory_format=torch.channels_last))
-        second = looks.float().reshape(2, -1).mean(0).cpu()
+        if not any(len(one) for one in found):
+            return list(found)
+        views = [closer(frame, torch.from_numpy(one.boxes).to(frame.device)) for frame, one in zip(frames, found, strict=True)]
+        shown = scaled(torch.cat(views).to(self._dtype, memory_format=torch.channels_last))
+        looks = self._network.judge(torch.cat([shown, shown.flip(3)])).float()
+        seconds = looks.reshape(2, -1).mean(0).cpu().split([len(one) for one in found])
+        return [self._agreed(one, second) for one, second in zip(found, seconds, strict=True)]
+
+    def _agreed(self, found: Detections, second: torch.Tensor) -> Detections:
+        """Boxes by the scores of both looks, of which the second is (K,) logits; those below the wanted score are left out."""
+        import torch
+
         scores = ((2 * torch.from_numpy(found.scores).logit(1e-6) + second) / 3).sigmoid().numpy()
         order = np.argsort(-scores, kind="stable")
         order = order[scores[order] >= self.options.score]
@@ -153,9 +156,11 @@ class Faces(Provider):
         if size != (height, width):
             frames = functional.interpolate(frames, size, mode="bilinear", antialias=True)
         padded = (size[0] + -size[0] % CELL, size[1] + -size[1] % CELL)
-        shown = torch.empty((len(frames), 3, *padded), device=self._device, memory_format=torch.channels_last).fill_(BLACK)
-        scaled(shown[..., : size[0], : size[1]].copy_(frames))
-        answers = self._network(shown.to(self._dtype)).float()
+        shown = torch.empty((len(frames), 3, *padded), device=self._device, dtype=self._dtype, memory_format=torch.channels_last)
+        if padded != size:
+            shown.zero_()
+        shown[..., : size[0], : size[1]].copy_(frames)
+        answers = self._network(scaled(shown)).float()
         centres, strides = (part.to(self._device) for part in cells(*shown.shape[2:]))
         scores = answers[..., 0].sigmoid()
         stretch = torch.tensor([width / size[1], height / size[0]], device=self._device)

@@ -113,8 +113,9 @@ class FaceNet(nn.Module):
             Logits (N, C) and embeddings (N, 128), float32.
         """
         crops = standardise(grey[:, None])
-        first, second = self(crops), self(crops.flip(3))
-        return (first[0] + second[0]).float() / 2, (first[1] + second[1]).float() / 2
+        both = self(torch.cat([crops, crops.flip(3)]))
+        logits, embeddings = (said.float().unflatten(0, (2, len(grey))).mean(0) for said in both)
+        return logits, embeddings
 
 
 def standardise(grey: Tensor) -> Tensor:

@@ -246,7 +246,10 @@ def test_a_box_without_a_face_falls_through_at_the_closer_look(faces: Faces, por
     frame = torch.from_numpy(portrait).permute(2, 0, 1)
     always = Faces(FacesOptions(score=0.0))
     always.load(CPU, torch.float32)
-    judged = always._judged(frame, both)
+    judged, none = always._judged(
+        torch.stack([frame, frame]), [both, found.__class__(found.boxes[:0], found.scores[:0], found.landmarks[:0])]
+    )
+    assert not len(none)
     np.testing.assert_array_equal(judged.boxes[0], found.boxes[0])
     assert judged.scores[0] > 0.6
     assert judged.scores[1] < 0.2
