@@ -1,4 +1,4 @@
-"""Where weights are: URIs taken apart, the places where their files may be, and whether downloads are allowed."""
+"""Where weights are: what a component says of them, their URIs taken apart, and the places where their files may be."""
 
 from __future__ import annotations
 
@@ -11,19 +11,52 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
+from affectkit.caches import cache_folder, hub_cache, user_cache
 from affectkit.downloads import HUGGING_FACE
 from affectkit.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from affectkit.components import Checkpoint
+    from affectkit.labels import LabelSet
 
 Kind = Literal["package", "path", "url", "hf"]
 
-OFFLINE = {"AFFECTKIT_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-"""What ``--offline`` sets: nothing is downloaded, by affectkit or by the libraries that a plugin uses."""
-
 _HF = re.compile(r"hf:(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<file>.+))?")
 _EVERY = ("*",)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file of weights, or a folder of files, and what must travel with it.
+
+    Attributes:
+        uri: ``package:affectkit_mini/weights/face.safetensors``, ``https://...``, ``hf:org/name@revision/file``,
+            ``hf:org/name@revision`` (a folder), or a path.
+        sha256: digest of the file, or ``None`` where the source publishes none.
+        licence: SPDX identifier or a short description of the terms.
+        source: paper, repository or training script.
+        labels: label set of the network's output, where it has one.
+        mean: channel means in the range of the input.
+        std: channel standard deviations in the range of the input.
+        also: other paths where the file may be already, for instance where the library that made it keeps its downloads;
+            ``~/.cache`` stands for the user's cache folder.
+        size: bytes of the file, for lists and before it is downloaded; ``None`` where it is not known.
+        commercial: whether the terms of the file, and of the data that it was made from, allow commercial use; ``None`` leaves it to
+            ``licence``, where that is an SPDX identifier that says so (:mod:`affectkit.terms`).
+        files: of a folder, the files that it must have: their names, or patterns (``*.safetensors``) of which each must fit one file at
+            least. They are what is downloaded of a Hugging Face repository, and all there is where none are given.
+    """
+
+    uri: str
+    sha256: str | None = None
+    licence: str = "unknown"
+    source: str = ""
+    labels: LabelSet | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    also: tuple[str, ...] = ()
+    size: int | None = None
+    commercial: bool | None = None
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,17 +97,6 @@ class Address:
     def where(self) -> str:
         """Where a person puts it, in words."""
         return f"{'into' if self.files_url else 'at'} {self.target}"
-
-
-def cache_folder() -> Path:
-    """Where downloads go: ``AFFECTKIT_CACHE``, or ``affectkit`` in the user's cache folder."""
-    given = os.environ.get("AFFECTKIT_CACHE")
-    return Path(given).expanduser() if given else _user_cache() / "affectkit"
-
-
-def offline(variable: str = "AFFECTKIT_OFFLINE") -> bool:
-    """Whether a variable of :data:`OFFLINE` forbids downloads; ``--offline`` sets all of them."""
-    return os.environ.get(variable, "").lower() in ("1", "true", "yes", "on")
 
 
 def origin(uri: str) -> str:
@@ -138,7 +160,7 @@ def _on_hugging_face(checkpoint: Checkpoint, also: tuple[Path, ...]) -> Address:
     own = cache_folder() / "hf" / repo / revision
     if checkpoint.sha256 and not file:  # a folder with a digest holds these files and no others
         own = cache_folder() / checkpoint.sha256[:16] / name
-    hub = _hub_cache() / f"models--{repo.replace('/', '--')}"
+    hub = hub_cache() / f"models--{repo.replace('/', '--')}"
     ref = hub / "refs" / revision  # a branch or tag points to a commit; a commit is its own folder
     commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
     places = (own / file, *also, hub / "snapshots" / commit / file)
@@ -154,21 +176,8 @@ def _all(files: tuple[str, ...]) -> str:
     return "every file" if files == _EVERY else ", ".join(files)
 
 
-def _hub_cache() -> Path:
-    """Where the Hugging Face libraries keep their downloads."""
-    if given := os.environ.get("HF_HUB_CACHE"):
-        return Path(given).expanduser()
-    home = os.environ.get("HF_HOME")
-    return (Path(home).expanduser() if home else _user_cache() / "huggingface") / "hub"
-
-
-def _user_cache() -> Path:
-    given = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
-    return Path(given).expanduser() if given else Path.home() / ".cache"
-
-
 def _expand(place: str) -> Path:
     """A path with ``~``, and with ``~/.cache`` as the user's cache folder."""
     if place.startswith("~/.cache/"):
-        return _user_cache() / place.removeprefix("~/.cache/")
+        return user_cache() / place.removeprefix("~/.cache/")
     return Path(place).expanduser()

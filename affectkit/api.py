@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from affectkit.addresses import Checkpoint
 from affectkit.challenges import Asked, Problem, Submitter
 from affectkit.clip_training import ClipOptions, ClipTraining
-from affectkit.components import Checkpoint, Component, Evidence, Fusion, Head, Modality, Output, Provider, Sources, Word
+from affectkit.components import Component, Fusion, Head, Modality, Output, Provider, Sources
 from affectkit.errors import AffectKitError, CheckpointError, ConfigError, LabelError, MediaError, PluginError, UsageError
+from affectkit.evidence import Evidence, Word
 from affectkit.hookspecs import hookimpl
 from affectkit.labels import AU12, BASIC7, BASIC8, COMPOUND7, VA, LabelSet
 from affectkit.media import Clip, Media, Span

@@ -9,9 +9,10 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from affectkit import checkpoints, terms
+from affectkit.addresses import Checkpoint
 from affectkit.builtin.blend import Blend
 from affectkit.builtin.fitted import check_sources
-from affectkit.components import Checkpoint, Component, Fusion, Head, Modality, Provider
+from affectkit.components import Component, Fusion, Head, Modality, Provider
 from affectkit.config import Recipe, component_options
 from affectkit.errors import AffectKitError, CheckpointError, ConfigError, LabelError, PluginError, Problems, raise_all
 from affectkit.labels import LabelSet, Outside, projection

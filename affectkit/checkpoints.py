@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affectkit import folders
-from affectkit.addresses import Address, address, offline, origin
+from affectkit.addresses import Address, address, origin
+from affectkit.caches import offline
 from affectkit.downloads import Progress, download
 from affectkit.errors import CheckpointError
 from affectkit.files import within
@@ -21,7 +22,7 @@ from affectkit.missing import Wanted
 from affectkit.weight_files import RANDOM, is_random, some, writing
 
 if TYPE_CHECKING:
-    from affectkit.components import Checkpoint
+    from affectkit.addresses import Checkpoint
 
 MIB = 1 << 20
 UNITS = ("B", "kB", "MB", "GB")

@@ -16,7 +16,7 @@ import numpy as np
 from affectkit.datasets.items import Item
 from affectkit.errors import ConfigError, MediaError
 from affectkit.files import replacing
-from affectkit.probing import PICTURE_SUFFIXES
+from affectkit.pictures import PICTURE_SUFFIXES
 
 LONGEST = 20_000  # frames of one clip that are decoded at most, 3 GB at 224 pixels; a longer one is better cut
 FOLDERS = 256  # whose lists of files are kept; long recordings are read in many stretches
@@ -91,7 +91,7 @@ class ClipReader:
 
     def picture(self, path: Path, size: int) -> np.ndarray:
         """One picture as a square, (S, S, 3) uint8 RGB."""
-        from affectkit.decoding import read_picture
+        from affectkit.pictures import read_picture
 
         key = f"{path}|{size}"
         found = self._kept.get(key)

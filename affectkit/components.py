@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from affectkit.addresses import Checkpoint
 from affectkit.errors import CheckpointError, PluginError, did_you_mean
+from affectkit.evidence import Evidence
 from affectkit.labels import BASIC8, COMPOUND7, LabelSet
 from affectkit.needs import Needs
 
@@ -25,55 +27,6 @@ if TYPE_CHECKING:
 
 Scope = Literal["frame", "face", "window", "media"]
 Unit = Literal["frame", "window", "media"]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a provider found, with its validity. No evidence is ``valid=False`` with a reason, never zeros.
-
-    Fields of ``data`` by kind:
-      * ``"faces"`` as a detector returns it, for one frame: ``boxes`` (K, 4) float32 x0, y0, x1, y1 in pixels, ``scores`` (K,)
-        float32 in [0, 1], and where the model has them ``landmarks`` (K, P, 2) float32 in pixels.
-      * ``"faces"`` as a modality gets it, for one subject: ``crops`` (T, size, size, 3) uint8 RGB, ``boxes`` (T, 4) in
-        pixels of the frame, ``scores`` (T,), and ``landmarks`` (T, P, 2) in pixels of the frame where the detector has them.
-      * ``"transcript"``: ``text``, and ``words``, a sequence of :class:`Word`.
-      * ``"description"``: ``text``.
-
-    Attributes:
-        kind: the kind of evidence.
-        data: its content.
-        valid: whether there is any.
-        times: (T,) float64 seconds, one per picture, where the evidence is made of pictures.
-        quality: numbers that say how good it is, for instance the side of the face in pixels.
-        reason: why there is none, in a few words: "no face", "no subtitles beside the file".
-    """
-
-    kind: str
-    data: Mapping[str, Any] = field(default_factory=dict)
-    valid: bool = True
-    times: np.ndarray | None = None
-    quality: Mapping[str, float] = field(default_factory=dict)
-    reason: str = ""
-
-    @classmethod
-    def none(cls, kind: str, reason: str) -> Evidence:
-        """No evidence of this kind, and why."""
-        return cls(kind, valid=False, reason=reason)
-
-
-@dataclass(frozen=True)
-class Word:
-    """A word or a subtitle cue.
-
-    Attributes:
-        text: what is said.
-        start: seconds at which it begins.
-        end: seconds at which it ends.
-    """
-
-    text: str
-    start: float
-    end: float
 
 
 @dataclass(frozen=True)
@@ -119,41 +72,6 @@ class Sources:
     others: Mapping[LabelSet, Sources] = field(default_factory=dict)
     tracks: np.ndarray | None = None
     times: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A file of weights, or a folder of files, and what must travel with it.
-
-    Attributes:
-        uri: ``package:affectkit_mini/weights/face.safetensors``, ``https://...``, ``hf:org/name@revision/file``,
-            ``hf:org/name@revision`` (a folder), or a path.
-        sha256: digest of the file, or ``None`` where the source publishes none.
-        licence: SPDX identifier or a short description of the terms.
-        source: paper, repository or training script.
-        labels: label set of the network's output, where it has one.
-        mean: channel means in the range of the input.
-        std: channel standard deviations in the range of the input.
-        also: other paths where the file may be already, for instance where the library that made it keeps its downloads;
-            ``~/.cache`` stands for the user's cache folder.
-        size: bytes of the file, for lists and before it is downloaded; ``None`` where it is not known.
-        commercial: whether the terms of the file, and of the data that it was made from, allow commercial use; ``None`` leaves it to
-            ``licence``, where that is an SPDX identifier that says so (:mod:`affectkit.terms`).
-        files: of a folder, the files that it must have: their names, or patterns (``*.safetensors``) of which each must fit one file at
-            least. They are what is downloaded of a Hugging Face repository, and all there is where none are given.
-    """
-
-    uri: str
-    sha256: str | None = None
-    licence: str = "unknown"
-    source: str = ""
-    labels: LabelSet | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    also: tuple[str, ...] = ()
-    size: int | None = None
-    commercial: bool | None = None
-    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
 
+from affectkit.addresses import Checkpoint
 from affectkit.challenges import Submitter
-from affectkit.components import Checkpoint, Component, Fusion, Head, Modality, Provider, Scope, Unit
+from affectkit.components import Component, Fusion, Head, Modality, Provider, Scope, Unit
 from affectkit.config import SETTINGS
 from affectkit.errors import PluginError
 from affectkit.labels import LabelSet

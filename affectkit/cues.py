@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from affectkit.components import Evidence, Word
 from affectkit.errors import MediaError
+from affectkit.evidence import Evidence, Word
 from affectkit.media import Span
 from affectkit.probing import check_file, describe, opened, reason
 

@@ -14,17 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 from av.audio.resampler import AudioResampler
 
 from affectkit.errors import MediaError
 from affectkit.media import Media
-from affectkit.probing import check_file, choose, header_end, numbered_pictures, opened, pixel_ratio, reason
+from affectkit.pictures import numbered_pictures, read_picture
+from affectkit.probing import choose, header_end, opened, pixel_ratio, reason
 
 SHORT_BY_FRAMES = 2  # a stream may end this many frames before the end in its header, or
 SHORT_BY_SECONDS = 0.5  # this many seconds, whichever is more
@@ -79,22 +78,6 @@ def read_frames(media: Media) -> Generator[Frame]:
         yield from _read_folder(media)
     elif media.video is not None:
         yield from _read_video(media)
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """A picture file, turned upright as its EXIF orientation says: (H, W, 3) uint8 RGB.
-
-    Raises:
-        MediaError: where the file is missing, empty, or not a picture.
-    """
-    check_file(path)
-    try:
-        image = cv2.imdecode(np.frombuffer(path.read_bytes(), dtype=np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error) as error:
-        raise MediaError(f"{path} cannot be read as a picture: {error}") from error
-    if image is None:
-        raise MediaError(f"{path} cannot be read as a picture. Is it damaged, or another kind of file?")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _read_folder(media: Media) -> Iterator[Frame]:

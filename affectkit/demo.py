@@ -39,7 +39,7 @@ def render(folder: Path) -> Path:
     import cv2
     from matplotlib.cbook import get_sample_data
 
-    from affectkit.decoding import read_picture
+    from affectkit.pictures import read_picture
 
     portrait = read_picture(Path(str(get_sample_data("grace_hopper.jpg", asfileobj=False))))
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from affectkit.components import Evidence
 from affectkit.errors import PluginError
+from affectkit.evidence import Evidence
 
 SURE, UNSURE = 0.7, 0.5  # scores of the faces that another detector must find, and that it may find
 LARGE = 40.0  # pixels: smaller faces need not be found

@@ -12,7 +12,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from affectkit import checkpoints, machine, weight_files
-from affectkit.addresses import address, offline
+from affectkit.addresses import address
+from affectkit.caches import offline
 from affectkit.discovery import describe
 from affectkit.errors import AffectKitError, CheckpointError, Problems
 from affectkit.machine import Finding, Mark

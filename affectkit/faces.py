@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from affectkit.components import Evidence
 from affectkit.detections import Detections, iou
 from affectkit.errors import PluginError
+from affectkit.evidence import Evidence
 from affectkit.media import Span
 from affectkit.needs import Input, Sampling
 from affectkit.tracking import Tracker

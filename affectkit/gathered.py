@@ -12,8 +12,9 @@ import numpy as np
 
 from affectkit.buffers import FrameBuffer, SoundBuffer, is_silent
 from affectkit.clips import Request, Subject
-from affectkit.components import Evidence, Modality
+from affectkit.components import Modality
 from affectkit.cues import words_within
+from affectkit.evidence import Evidence
 from affectkit.faces import EPS, FaceStore
 from affectkit.faces import within as inside
 from affectkit.media import Clip, Media, Span

@@ -8,8 +8,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
 from affectkit import checkpoints
-from affectkit.addresses import address
-from affectkit.components import Checkpoint
+from affectkit.addresses import Checkpoint, address
 from affectkit.config import Recipe, component_options
 from affectkit.errors import AffectKitError, CheckpointError, PluginError, UsageError, did_you_mean, raise_all
 

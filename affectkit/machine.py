@@ -248,7 +248,7 @@ def opencv() -> Iterator[Finding]:
 
 def disk() -> Iterator[Finding]:
     """The folder where downloads go and the one where this is called: whether they can be written, and free space."""
-    from affectkit.addresses import cache_folder
+    from affectkit.caches import cache_folder
 
     yield _folder("cache", cache_folder(), "downloaded weights", "Set AFFECTKIT_CACHE to a folder that can be written")
     yield _folder("this folder", Path.cwd(), "run folders", "Go to a folder that can be written, or give one with --out")
@@ -269,8 +269,8 @@ def _folder(subject: str, folder: Path, holds: str, remedy: str) -> Finding:
 
 def offline() -> Iterator[Finding]:
     """The switches that forbid downloads."""
-    from affectkit.addresses import OFFLINE
-    from affectkit.addresses import offline as forbidden
+    from affectkit.caches import OFFLINE
+    from affectkit.caches import offline as forbidden
 
     set_ = [name for name in OFFLINE if forbidden(name)]
     text = f"{', '.join(set_)}: nothing is downloaded" if set_ else "no: affectkit weights fetch may download, nothing else does"

@@ -11,20 +11,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from affectkit.errors import MediaError, UsageError
-from affectkit.probing import (
-    NUMBERED_SUFFIXES,
-    PICTURE_SUFFIXES,
-    NumberedPictures,
-    choose,
-    describe,
-    numbered_pictures,
-    opened,
-    picture_size,
-    stream_times,
-)
+from affectkit.pictures import NUMBERED_SUFFIXES, PICTURE_SUFFIXES, NumberedPictures, numbered_pictures
+from affectkit.probing import choose, describe, opened, picture_size, stream_times
 
 if TYPE_CHECKING:
-    from affectkit.components import Evidence
+    from affectkit.evidence import Evidence
 
 MediaKind = Literal["video", "audio", "image", "frames"]
 
@@ -199,7 +190,7 @@ def open_media(
 
 
 def _open_picture(path: Path, id: str | None, video_stream: int | None, audio_stream: int | None) -> Media:
-    from affectkit.decoding import read_picture
+    from affectkit.pictures import read_picture
 
     if video_stream or audio_stream is not None:
         raise MediaError(f"{path} is a picture; it has no streams to choose from")
@@ -210,7 +201,7 @@ def _open_picture(path: Path, id: str | None, video_stream: int | None, audio_st
 def _open_folder(
     folder: Path, id: str | None, fps: float | None, sound: str | Path | None, video_stream: int | None, audio_stream: int | None
 ) -> Media:
-    from affectkit.decoding import read_picture
+    from affectkit.pictures import read_picture
 
     numbered = _list(folder)
     if numbered is None:

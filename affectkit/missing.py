@@ -84,7 +84,7 @@ def _without(remark: LeftOut) -> tuple[str, str]:
 
 def _ending() -> str:
     """Where fetching is forbidden or there is no network, and where files were looked for."""
-    from affectkit.addresses import cache_folder, offline
+    from affectkit.caches import cache_folder, offline
 
     forbidden = f"Downloads are forbidden here: fetch where they are allowed and copy the folder {cache_folder()}. " if offline() else ""
     return (

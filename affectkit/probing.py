@@ -1,4 +1,4 @@
-"""What a file says of itself before it is decoded: its streams and their times, and the numbers of a folder of frames.
+"""What a file says of itself before it is decoded: its streams and their times.
 
 A container's header is believed where the format keeps exact times in it, and packets are counted, without decoding them,
 where it does not (recordings of browsers, raw streams, MPEG transport streams, MP3 without a table of contents).
@@ -7,7 +7,7 @@ where it does not (recordings of browsers, raw streams, MPEG transport streams, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -18,9 +18,6 @@ from affectkit.errors import MediaError
 
 if TYPE_CHECKING:
     import av.container
-
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-NUMBERED_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
 EXACT_HEADERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "wav", "flac", "ogg"})
 NOT_MEDIA = frozenset({"tty", "hls", "concat", "dash", "sdp", "imf", "ffmetadata", "rtsp", "lavfi"})  # text, and lists of other files
@@ -279,44 +276,3 @@ def pixel_ratio(stream: Any) -> float:
     """Width of a pixel of a video stream by its height: 1 but for television formats; 1 where the header talks nonsense."""
     ratio = float(stream.sample_aspect_ratio or 1)
     return ratio if 0.25 <= ratio <= 4.0 else 1.0
-
-
-@dataclass(frozen=True)
-class NumberedPictures:
-    """The pictures of a folder of frames, by number, in rising order; ``origin`` is the number that stands for time 0."""
-
-    pictures: Mapping[int, Path]
-    origin: int
-
-    def time(self, number: int, fps: float) -> float:
-        """Time of a frame in seconds: (number - origin) / fps."""
-        return (number - self.origin) / fps
-
-
-def numbered_pictures(folder: Path) -> NumberedPictures | None:
-    """The numbered pictures of a folder, ``None`` where its pictures are not frames of one sequence.
-
-    They are when all pictures are named alike but for the number at the end: ``00001.jpg`` or ``frame_000123.png``. Frames
-    count from 1, and from 0 where there is a picture with the number 0.
-
-    Raises:
-        MediaError: where two pictures have the same number.
-    """
-    found: dict[int, Path] = {}
-    prefixes = set()
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in PICTURE_SUFFIXES:
-            continue
-        name = re.fullmatch(r"(.*?)(\d+)", path.stem)
-        if name is None or path.suffix.lower() not in NUMBERED_SUFFIXES:
-            return None
-        prefixes.add(name[1])
-        number = int(name[2])
-        if len(prefixes) > 1:
-            return None
-        if number in found:
-            raise MediaError(f"{folder} has two pictures with the number {number}: {found[number].name} and {path.name}; remove one")
-        found[number] = path
-    if not found:
-        return None
-    return NumberedPictures(dict(sorted(found.items())), 0 if 0 in found else 1)

@@ -14,10 +14,11 @@ import numpy as np
 
 from affectkit.buffers import Resampler, SoundBuffer, Ticker, downscale, is_silent, quietest, resample
 from affectkit.clips import Clock, Request, Window
-from affectkit.components import Evidence, Provider
+from affectkit.components import Provider
 from affectkit.cues import join
 from affectkit.decoding import Sound, read_sound
 from affectkit.errors import AffectKitError, MediaError, PluginError
+from affectkit.evidence import Evidence
 from affectkit.faces import Detections, Tracker
 from affectkit.film import Film, Look
 from affectkit.gathered import Gathered, Made

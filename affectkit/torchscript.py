@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from affectkit import checkpoints, weight_files
-from affectkit.addresses import OFFLINE
+from affectkit.caches import OFFLINE
 from affectkit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -49,20 +49,6 @@ def convert(path: Path, out: Path) -> int:
     return len(tensors)
 
 
-def is_torchscript(path: Path) -> bool:
-    """Whether a file is TorchScript, by the names in its archive."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _programmed(archive)
-    except (zipfile.BadZipFile, OSError):
-        return False
-
-
-def _programmed(archive: zipfile.ZipFile) -> bool:
-    inside = [name.partition("/")[2] for name in archive.namelist()]
-    return "constants.pkl" in inside and any(name.startswith("code/") for name in inside)
-
-
 def _check(path: Path) -> None:
     """Refuses what is no TorchScript, without opening it as such.
 
@@ -73,7 +59,7 @@ def _check(path: Path) -> None:
         raise CheckpointError(f"there is no file at {path}")
     try:
         with zipfile.ZipFile(path) as archive:
-            if _programmed(archive):
+            if weight_files.holds_program(archive):
                 return
             inside = [name.partition("/")[2] for name in archive.namelist()]
     except (zipfile.BadZipFile, OSError) as error:

@@ -6,6 +6,7 @@ Files are safetensors, or ``.pt`` files that hold nothing but tensors. Python ob
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -174,6 +175,21 @@ def is_random(path: Path) -> bool:
     return False
 
 
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is TorchScript, by the names in its archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return holds_program(archive)
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def holds_program(archive: zipfile.ZipFile) -> bool:
+    """Whether an archive is TorchScript, which is a program: it has code beside its numbers."""
+    inside = [name.partition("/")[2] for name in archive.namelist()]
+    return "constants.pkl" in inside and any(name.startswith("code/") for name in inside)
+
+
 def _in_order(content: bytes) -> bytes:
     """A safetensors file with the text of its header in order; safetensors writes it in any, and the same weights should be the same file.
 
@@ -202,8 +218,6 @@ def _torch_saved(path: Path, allowed: Sequence[type]) -> tuple[dict[str, torch.T
     from zipfile import is_zipfile
 
     import torch
-
-    from affectkit.torchscript import is_torchscript
 
     if is_torchscript(path):
         raise CheckpointError(

@@ -32,8 +32,9 @@ from torch import Tensor
 
 from affectkit import plugins
 from affectkit.batching import as_tensors, choose_device, collate
-from affectkit.components import Evidence, Modality
+from affectkit.components import Modality
 from affectkit.errors import UsageError
+from affectkit.evidence import Evidence
 from affectkit.faces import pick
 from affectkit.media import Clip, Media, Span
 from affectkit.options import build

@@ -30,9 +30,10 @@ from common import guarded, table
 import affectkit
 from affectkit import plugins, session
 from affectkit.api import BASIC7, Clip, Evidence, Media, Modality, Span
-from affectkit.decoding import read_picture, read_sound
+from affectkit.decoding import read_sound
 from affectkit.labels import canonical
 from affectkit.media import open_media
+from affectkit.pictures import read_picture
 from affectkit.testing.media import make_wav
 
 PARTS = ("faces", "motion", "sound", "text", "scene", "photos")

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from affectkit import checkpoints
+from affectkit.addresses import Checkpoint
 from affectkit.checkpoints import resolve
-from affectkit.components import Checkpoint, Component
+from affectkit.components import Component
 from affectkit.errors import CheckpointError, PluginError
 
 CONTENT = b"weights " * 100_000

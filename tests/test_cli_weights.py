@@ -14,7 +14,7 @@ from textwrap import dedent
 import pytest
 from click.testing import CliRunner, Result
 
-from affectkit.addresses import OFFLINE
+from affectkit.caches import OFFLINE
 from affectkit.cli import cli
 from affectkit.weight_files import RANDOM
 

@@ -14,9 +14,10 @@ import cv2
 import numpy as np
 import pytest
 
-from affectkit.decoding import Frame, Sound, read_frames, read_picture, read_sound
+from affectkit.decoding import Frame, Sound, read_frames, read_sound
 from affectkit.errors import MediaError
 from affectkit.media import Media, open_media
+from affectkit.pictures import read_picture
 from affectkit.testing.media import make_frames, make_video, make_wav, moving_pattern, tone
 
 REAL = (

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from affectkit.builtin.descriptions import Descriptions, Options, Row, read, texts
-from affectkit.components import Evidence
 from affectkit.errors import ConfigError, Problems
+from affectkit.evidence import Evidence
 from affectkit.media import Clip, Media, Span
 
 

@@ -78,7 +78,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import cv2
     from matplotlib.cbook import get_sample_data
 
-    from affectkit.decoding import read_picture
+    from affectkit.pictures import read_picture
 
     folder = tmp_path_factory.mktemp("prepared")
     portrait = read_picture(Path(str(get_sample_data("grace_hopper.jpg", asfileobj=False))))

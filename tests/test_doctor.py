@@ -17,7 +17,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from affectkit import addresses, doctor, machine
+from affectkit import caches, doctor, machine
 from affectkit.cli import cli
 from affectkit.errors import UsageError
 from affectkit.machine import Finding
@@ -29,7 +29,7 @@ Install = Callable[..., Path]
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache and a working folder of the test's own, and no switches."""
-    for name in (*addresses.OFFLINE, "AFFECTKIT_PLUGINS_DIR"):
+    for name in (*caches.OFFLINE, "AFFECTKIT_PLUGINS_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AFFECTKIT_CACHE", str(tmp_path / "cache"))
     (tmp_path / "here").mkdir()
@@ -146,7 +146,7 @@ def test_the_program_from_a_folder_of_its_own(tmp_path):
     told = json.loads(done.stdout)
     assert done.returncode == (0 if told["well"] else 1), done.stderr
     [offline] = [finding for finding in told["findings"] if finding["subject"] == "offline"]
-    assert offline["data"]["set"] == list(addresses.OFFLINE)
+    assert offline["data"]["set"] == list(caches.OFFLINE)
 
 
 # --- Python and packages

@@ -16,9 +16,10 @@ import pytest
 from click.testing import CliRunner
 
 from affectkit import checkpoints
+from affectkit.addresses import Checkpoint
 from affectkit.checkpoints import resolve
 from affectkit.cli import cli
-from affectkit.components import Checkpoint, Component
+from affectkit.components import Component
 from affectkit.errors import CheckpointError
 from affectkit.folders import lacking
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affectkit.components import Word
 from affectkit.decoding import read_frames, read_sound
 from affectkit.errors import MediaError, UsageError
+from affectkit.evidence import Word
 from affectkit.media import Media, discover, open_media, unique_ids
 from affectkit.testing.media import make_frames, make_video, make_wav, moving_pattern, tone
 

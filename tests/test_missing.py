@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from affectkit.addresses import OFFLINE
+from affectkit.caches import OFFLINE
 from affectkit.errors import CheckpointError, ConfigError, Problems
 from affectkit.missing import LeftOut, Wanted
 

@@ -18,11 +18,11 @@ from matplotlib.cbook import get_sample_data
 
 import affectkit
 from affectkit import plugins, weight_files
-from affectkit.addresses import OFFLINE
+from affectkit.caches import OFFLINE
 from affectkit.cli import cli
 from affectkit.config import Recipe
-from affectkit.decoding import read_picture
 from affectkit.errors import CheckpointError
+from affectkit.pictures import read_picture
 from affectkit.session import Session
 from affectkit.tables import read_info
 from affectkit.testing.media import make_video, make_wav

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from affectkit import checkpoints, weight_files
-from affectkit.components import Checkpoint
+from affectkit.addresses import Checkpoint
 from affectkit.errors import CheckpointError
 
 

@@ -23,8 +23,9 @@ from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from affectkit.components import Evidence, Provider, Scope
+from affectkit.components import Provider, Scope
 from affectkit.errors import AffectKitError, ConfigError, did_you_mean, raise_all
+from affectkit.evidence import Evidence
 from affectkit.media import Media, Span
 from affectkit.needs import Needs
 

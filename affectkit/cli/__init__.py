@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 import affectkit
-from affectkit.addresses import OFFLINE, offline
+from affectkit.caches import OFFLINE, offline
 from affectkit.cli.options import PluginChoice, Settings, block_option, debug_option, folder_option, offline_option, settings
 from affectkit.errors import AffectKitError, MediaError, Problems, StoreError, did_you_mean
 

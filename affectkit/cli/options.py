@@ -89,7 +89,7 @@ def _blocked(context: click.Context, parameter: click.Parameter, values: tuple[s
 
 def _forbid_downloads(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value:
-        from affectkit.addresses import OFFLINE
+        from affectkit.caches import OFFLINE
 
         os.environ.update(OFFLINE)  # until the program ends: affectkit.cli puts back what was there
 

@@ -20,7 +20,8 @@ from affectkit.cli.new import new
 from affectkit.cli.options import PluginChoice, plugin_options, settings
 
 if TYPE_CHECKING:
-    from affectkit.components import Checkpoint, Component
+    from affectkit.addresses import Checkpoint
+    from affectkit.components import Component
     from affectkit.needs import Input, Needs
     from affectkit.plugins import Entry, Plugin
 

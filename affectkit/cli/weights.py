@@ -14,7 +14,7 @@ from affectkit.cli.options import PluginChoice, plugin_options, settings
 from affectkit.errors import AffectKitError, CheckpointError, raise_all
 
 if TYPE_CHECKING:
-    from affectkit.components import Checkpoint
+    from affectkit.addresses import Checkpoint
     from affectkit.downloads import Progress
     from affectkit.inventory import Record
 

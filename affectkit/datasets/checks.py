@@ -12,7 +12,7 @@ from typing import Literal
 from affectkit.cells import SHOWN, shown
 from affectkit.datasets.catalogue import DATASETS
 from affectkit.datasets.items import Fold, Item
-from affectkit.probing import PICTURE_SUFFIXES
+from affectkit.pictures import PICTURE_SUFFIXES
 
 FEW = 3  # absent clips that are named
 Kind = Literal["counts", "shared", "missing"]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from affectkit.clip_reading import Cache, ClipReader, Frames
-from affectkit.components import Evidence, Modality
+from affectkit.components import Modality
 from affectkit.datasets.items import Item
 from affectkit.errors import AffectKitError, MediaError, PluginError, UsageError
+from affectkit.evidence import Evidence
 from affectkit.faces import pick
 from affectkit.media import Clip, Media, Span, open_media
 from affectkit.needs import Input
+from affectkit.pictures import PICTURE_SUFFIXES
 from affectkit.planner import Plan
-from affectkit.probing import PICTURE_SUFFIXES
 
 
 def check_modality(modality: Modality, plan: Plan | None = None) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from affectkit.files import replacing
 from affectkit.importing import told
 from affectkit.labels import LabelSet
 from affectkit.media import Media, MediaKind
-from affectkit.probing import PICTURE_SUFFIXES
+from affectkit.pictures import PICTURE_SUFFIXES
 from affectkit.store import Failure, Part, Run, stamp
 from affectkit.tables import read_run
 from affectkit.timeline import Timeline

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from affectkit.components import Evidence, Modality, Unit, Word
+from affectkit.components import Modality, Unit
+from affectkit.evidence import Evidence, Word
 from affectkit.media import Clip, Media, Span
 from affectkit.needs import Input, Needs, Sampling
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from affectkit.components import Word
+from affectkit.evidence import Word
 
 if TYPE_CHECKING:
     import av.container

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from affectkit.components import Evidence, Modality, Output
+from affectkit.components import Modality, Output
 from affectkit.errors import PluginError
+from affectkit.evidence import Evidence
 from affectkit.labels import LabelSet
 from affectkit.media import Clip
 from affectkit.needs import Input

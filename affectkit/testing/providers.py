@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from affectkit.components import Evidence, Provider, Word
+from affectkit.components import Provider
 from affectkit.detections import Detections
 from affectkit.errors import PluginError
+from affectkit.evidence import Evidence, Word
 from affectkit.media import Clip, Media, Span
 from affectkit.needs import Input, Needs
 from affectkit.testing import examples, surroundings

@@ -17,8 +17,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from affectkit import checkpoints
-from affectkit.addresses import cache_folder
 from affectkit.api import Checkpoint, CheckpointError, Clip, ConfigError, Evidence, Frames, Needs, Provider
+from affectkit.caches import cache_folder
 from affectkit.components import Scope
 from affectkit.errors import did_you_mean
 from affectkit.files import replacing
