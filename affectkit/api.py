@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from affectkit.addresses import Checkpoint
 from affectkit.challenges import Asked, Problem, Submitter
 from affectkit.clip_training import ClipOptions, ClipTraining
 from affectkit.components import Component, Fusion, Head, Modality, Output, Provider, Sources
@@ -11,7 +10,7 @@ from affectkit.evidence import Evidence, Word
 from affectkit.hookspecs import hookimpl
 from affectkit.labels import AU12, BASIC7, BASIC8, COMPOUND7, VA, LabelSet
 from affectkit.media import Clip, Media, Span
-from affectkit.needs import Audio, Frames, Input, Needs
+from affectkit.needs import Audio, Checkpoint, Frames, Input, Needs
 from affectkit.trainings import About, Pace, Part, Training, Turn, Written
 
 __all__ = [

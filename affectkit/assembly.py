@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from affectkit import checkpoints, terms
-from affectkit.addresses import Checkpoint
 from affectkit.builtin.blend import Blend
 from affectkit.builtin.fitted import check_sources
 from affectkit.components import Component, Fusion, Head, Modality, Provider
@@ -17,7 +16,7 @@ from affectkit.config import Recipe, component_options
 from affectkit.errors import AffectKitError, CheckpointError, ConfigError, LabelError, PluginError, Problems, raise_all
 from affectkit.labels import LabelSet, Outside, projection
 from affectkit.missing import LeftOut
-from affectkit.needs import Needs
+from affectkit.needs import Checkpoint, Needs
 from affectkit.planner import Plan
 from affectkit.results import spoken
 from affectkit.store import OTHER_TABLES

@@ -22,7 +22,7 @@ from affectkit.missing import Wanted
 from affectkit.weight_files import RANDOM, is_random, some, writing
 
 if TYPE_CHECKING:
-    from affectkit.addresses import Checkpoint
+    from affectkit.needs import Checkpoint
 
 MIB = 1 << 20
 UNITS = ("B", "kB", "MB", "GB")

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from affectkit.addresses import Checkpoint
 from affectkit.errors import CheckpointError, PluginError, did_you_mean
 from affectkit.evidence import Evidence
 from affectkit.labels import BASIC8, COMPOUND7, LabelSet
-from affectkit.needs import Needs
+from affectkit.needs import Checkpoint, Needs
 
 if TYPE_CHECKING:
     import torch

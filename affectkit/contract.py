@@ -16,13 +16,12 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
 
-from affectkit.addresses import Checkpoint
 from affectkit.challenges import Submitter
 from affectkit.components import Component, Fusion, Head, Modality, Provider, Scope, Unit
 from affectkit.config import SETTINGS
 from affectkit.errors import PluginError
 from affectkit.labels import LabelSet
-from affectkit.needs import Needs
+from affectkit.needs import Checkpoint, Needs
 from affectkit.trainings import Training
 
 KINDS: Mapping[str, type[Component]] = {

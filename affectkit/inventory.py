@@ -8,9 +8,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
 from affectkit import checkpoints
-from affectkit.addresses import Checkpoint, address
+from affectkit.addresses import address
 from affectkit.config import Recipe, component_options
 from affectkit.errors import AffectKitError, CheckpointError, PluginError, UsageError, did_you_mean, raise_all
+from affectkit.needs import Checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path

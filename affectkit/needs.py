@@ -1,10 +1,14 @@
-"""What a component asks to see of a window: pictures, sound, and what providers make of them."""
+"""What a component asks for: of a window pictures, sound and what providers make of them, and its weights."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from affectkit.errors import PluginError
+
+if TYPE_CHECKING:
+    from affectkit.labels import LabelSet
 
 
 @dataclass(frozen=True)
@@ -108,3 +112,38 @@ class Needs:
         kinds = [item.kind for item in self.inputs]
         if len(set(kinds)) < len(kinds):
             raise PluginError(f"Needs asks twice for the same kind of input: {kinds}")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file of weights, or a folder of files, and what must travel with it.
+
+    Attributes:
+        uri: ``package:affectkit_mini/weights/face.safetensors``, ``https://...``, ``hf:org/name@revision/file``,
+            ``hf:org/name@revision`` (a folder), or a path.
+        sha256: digest of the file, or ``None`` where the source publishes none.
+        licence: SPDX identifier or a short description of the terms.
+        source: paper, repository or training script.
+        labels: label set of the network's output, where it has one.
+        mean: channel means in the range of the input.
+        std: channel standard deviations in the range of the input.
+        also: other paths where the file may be already, for instance where the library that made it keeps its downloads;
+            ``~/.cache`` stands for the user's cache folder.
+        size: bytes of the file, for lists and before it is downloaded; ``None`` where it is not known.
+        commercial: whether the terms of the file, and of the data that it was made from, allow commercial use; ``None`` leaves it to
+            ``licence``, where that is an SPDX identifier that says so (:mod:`affectkit.terms`).
+        files: of a folder, the files that it must have: their names, or patterns (``*.safetensors``) of which each must fit one file at
+            least. They are what is downloaded of a Hugging Face repository, and all there is where none are given.
+    """
+
+    uri: str
+    sha256: str | None = None
+    licence: str = "unknown"
+    source: str = ""
+    labels: LabelSet | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    also: tuple[str, ...] = ()
+    size: int | None = None
+    commercial: bool | None = None
+    files: tuple[str, ...] = ()

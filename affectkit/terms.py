@@ -11,8 +11,8 @@ from affectkit import checkpoints, weight_files
 from affectkit.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
-    from affectkit.addresses import Checkpoint
     from affectkit.components import Component
+    from affectkit.needs import Checkpoint
 
 ALLOWING = frozenset(
     ("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC-BY-4.0", "CC0-1.0", "ISC", "MIT", "MIT-0", "Unlicense", "Zlib")

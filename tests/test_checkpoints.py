@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from affectkit import checkpoints
-from affectkit.addresses import Checkpoint
 from affectkit.checkpoints import resolve
 from affectkit.components import Component
 from affectkit.errors import CheckpointError, PluginError
+from affectkit.needs import Checkpoint
 
 CONTENT = b"weights " * 100_000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

@@ -16,12 +16,12 @@ import pytest
 from click.testing import CliRunner
 
 from affectkit import checkpoints
-from affectkit.addresses import Checkpoint
 from affectkit.checkpoints import resolve
 from affectkit.cli import cli
 from affectkit.components import Component
 from affectkit.errors import CheckpointError
 from affectkit.folders import lacking
+from affectkit.needs import Checkpoint
 
 FILES = {
     "config.json": b"{}",

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from affectkit import checkpoints, weight_files
-from affectkit.addresses import Checkpoint
 from affectkit.errors import CheckpointError
+from affectkit.needs import Checkpoint
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affectkit.addresses import Checkpoint
 from affectkit.builtin.whisper import CHECKPOINTS, RATE, Options, Whisper, loudness, without_loops
 from affectkit.errors import CheckpointError, ConfigError, PluginError
 from affectkit.evidence import Evidence
 from affectkit.media import Clip, Media, Span
+from affectkit.needs import Checkpoint
 
 whisper = pytest.importorskip("whisper", reason="openai-whisper is not installed (pip install 'affectkit[whisper]')")
 

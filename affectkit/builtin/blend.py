@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from affectkit.addresses import Checkpoint
 from affectkit.builtin.mean import masked_mean, normalise_rows
 from affectkit.components import Head, Output, Sources
 from affectkit.errors import ConfigError, PluginError
+from affectkit.needs import Checkpoint
 
 if TYPE_CHECKING:
     import torch

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from affectkit.addresses import Checkpoint
 from affectkit.builtin.avcer import TABLES, Level, table
 from affectkit.builtin.fitted import Fitted, FittedFusion, FittedOptions, check_named, read_header, save_fitted
 from affectkit.errors import CheckpointError, ConfigError, did_you_mean
 from affectkit.labels import LabelSet
+from affectkit.needs import Checkpoint
 
 if TYPE_CHECKING:
     import torch

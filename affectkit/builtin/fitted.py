@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from affectkit import headers
-from affectkit.addresses import Checkpoint
 from affectkit.builtin.mean import check_labels, normalise_rows
 from affectkit.components import Fusion, Output, Sources
 from affectkit.errors import AffectKitError, CheckpointError, ConfigError
 from affectkit.labels import KNOWN, LabelSet
 from affectkit.missing import Wanted
+from affectkit.needs import Checkpoint
 from affectkit.options import build
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from affectkit.addresses import Checkpoint
 from affectkit.builtin.fitted import described, read_tensors
 from affectkit.components import Head, Output, Sources
 from affectkit.errors import CheckpointError, ConfigError, PluginError, UsageError
 from affectkit.labels import BASIC8, COMPOUND7
+from affectkit.needs import Checkpoint
 
 if TYPE_CHECKING:
     import torch

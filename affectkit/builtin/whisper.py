@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from affectkit import checkpoints, weight_files
-from affectkit.addresses import Checkpoint
 from affectkit.components import Provider, Scope
 from affectkit.errors import CheckpointError, ConfigError, PluginError, did_you_mean
 from affectkit.evidence import Evidence, Word
-from affectkit.needs import Audio, Needs
+from affectkit.needs import Audio, Checkpoint, Needs
 
 if TYPE_CHECKING:
     from pathlib import Path

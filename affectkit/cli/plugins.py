@@ -20,9 +20,8 @@ from affectkit.cli.new import new
 from affectkit.cli.options import PluginChoice, plugin_options, settings
 
 if TYPE_CHECKING:
-    from affectkit.addresses import Checkpoint
     from affectkit.components import Component
-    from affectkit.needs import Input, Needs
+    from affectkit.needs import Checkpoint, Input, Needs
     from affectkit.plugins import Entry, Plugin
 
 PLURALS = {

@@ -14,9 +14,9 @@ from affectkit.cli.options import PluginChoice, plugin_options, settings
 from affectkit.errors import AffectKitError, CheckpointError, raise_all
 
 if TYPE_CHECKING:
-    from affectkit.addresses import Checkpoint
     from affectkit.downloads import Progress
     from affectkit.inventory import Record
+    from affectkit.needs import Checkpoint
 
 HEADINGS = ("weights", "size", "state", "sha256", "licence", "from")
 DIGITS = 8  # of a digest that are shown
