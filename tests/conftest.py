@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.plugin_site import Site
 
 settings.register_profile("affectkit", deadline=None)  # a shared machine pauses now and then; examples are small anyway
 settings.load_profile("affectkit")
@@ -15,3 +19,16 @@ settings.load_profile("affectkit")
 def stem(goldens: Path, request: pytest.FixtureRequest) -> Path:
     """The golden that a test names."""
     return goldens / "dev" / request.param
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A folder on the path, for distributions of the test; what is imported from it is forgotten."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    before = set(sys.modules)
+    yield Site(folder)
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
