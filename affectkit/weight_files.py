@@ -215,7 +215,6 @@ def _safe_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _torch_saved(path: Path, allowed: Sequence[type]) -> tuple[dict[str, torch.Tensor], Mapping[str, Any]]:
     import pickle
-    from zipfile import is_zipfile
 
     import torch
 
@@ -226,7 +225,7 @@ def _torch_saved(path: Path, allowed: Sequence[type]) -> tuple[dict[str, torch.T
         )
     try:
         with torch.serialization.safe_globals(list(allowed)):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError:
         objects = _objects(path, allowed)
         raise CheckpointError(
