@@ -198,6 +198,9 @@ def test_what_a_plugin_does_not_write_is_left_out(tmp_path):
     result = call("weights", "tiny", "core", "--out", tmp_path)
     assert result.exit_code == 0, result.output
     assert "core/yunet is as in mini/mini: has no random weights: they would be an ONNX file" in result.stderr
+    asked = next(line for line in result.stdout.splitlines() if "To try it" in line)
+    assert "with the weights of mini/mini for core/" in asked
+    assert "core/yunet" in asked
     assert "core/mean is" not in result.stderr  # it needs no weights
     assert set(yaml.safe_load((tmp_path / "tiny.yaml").read_text())["components"]) >= {"core/mhpf", "core/pfsa"}
 

@@ -148,7 +148,8 @@ def tiny_command(plugins: PluginChoice, names: tuple[str, ...], out: Path, recip
     )
     for component, reason in done.left_out.items():
         click.echo(f"{component} is as in {recipe}: {reason}", err=True)
-    click.echo(f"Random numbers: what a run with them says means nothing. To try it:\naffectkit run --recipe {done.recipe} VIDEO")
+    left = f", with the weights of {recipe} for {', '.join(done.left_out)}" if done.left_out else ""
+    click.echo(f"Random numbers: what a run with them says means nothing. To try it{left}:\naffectkit run --recipe {done.recipe} VIDEO")
 
 
 @weights.command("convert")
