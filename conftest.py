@@ -13,8 +13,6 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the processors: each computes with one thread
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-SLOW_SECONDS = 1200  # the longest took 255 on two busy cores
-
 # A shell starts what runs in its background with Ctrl-C ignored, and tests send it to programs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -52,10 +50,3 @@ def golden(goldens: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests, most of which train a network, may take longer than others before they count as hanging."""
-    for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
