@@ -42,6 +42,7 @@ YARDSTICKS = (
 GOAL = 45.0
 OUTER = 5  # parts of train in the check
 BY_VIDEO = "by video"
+HEADER = ["macro-F1 x 100", "", "low", "high", "accuracy", "- mean", "low", "high", BY_VIDEO, "low", "high"]
 RATES = (23.976, 24.0, 25.0, 29.97, 30.0)
 
 
@@ -86,9 +87,8 @@ def told(lines: Mapping[str, tuple[np.ndarray, str]], texts: Texts) -> list[list
         found = scores(alone[name], RESAMPLES)
         cells = [*_percent(found["macro_f1_all"]), f"{100 * found['war'].value:.2f}"]
         cells += _percent(differences(alone[mean], alone[name], RESAMPLES)["macro_f1_all"], "+") if mean else [""] * 3
-        table_of.append(
-            [name, *cells, *_percent(scores(tally(texts.truth, by_video(values, texts.videos), texts.videos), RESAMPLES)["macro_f1_all"])]
-        )
+        together = tally(texts.truth, by_video(values, texts.videos), texts.videos)
+        table_of.append([name, *cells, *_percent(scores(together, RESAMPLES)["macro_f1_all"])])
     return table_of
 
 
@@ -96,11 +96,8 @@ def _percent(found: Score | Difference, sign: str = "") -> list[str]:
     return [f"{100 * found.value:{sign}.2f}", *(f"{100 * (end or 0):{sign}.1f}" for end in (found.low, found.high))]
 
 
-HEADER = ["macro-F1 x 100", "", "low", "high", "accuracy", "- mean", "low", "high", BY_VIDEO, "low", "high"]
-
-
 def report(train: Texts, dev: Texts, classifiers: Classifiers) -> None:
-    """The report on dev: one look."""
+    """The report on dev."""
     mine, theirs = classifiers.rows, say(train, dev, classifiers)
     print(f"train {len(train)} windows of {len(set(train.videos))} videos, dev {len(dev)} of {len(set(dev.videos))}")
     for source in (NAMES[0], TOGETHER):

@@ -38,7 +38,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> Path:
+def two_films(tmp_path: Path) -> Path:
     """A run of two films; a face that is right in one and wrong in the other, its fusion and compound expressions."""
     films = {
         name: film(

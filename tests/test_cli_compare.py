@@ -82,9 +82,9 @@ def test_more_are_compared_with_the_first(tmp_path: Path) -> None:
     assert [(pair["first"]["run"], pair["second"]["run"]) for pair in found] == [(str(runs[0]), str(run)) for run in runs[1:]]
 
 
-def test_sources_of_one_run(two: Path, tmp_path: Path) -> None:
+def test_sources_of_one_run(two_films: Path, tmp_path: Path) -> None:
     labels = write(tmp_path / "l.csv", "media,label", "a,angry", "b,sad")
-    found = told("compare", two, "--labels", labels, "--source", "far/face", "--source", "core/mean")
+    found = told("compare", two_films, "--labels", labels, "--source", "far/face", "--source", "core/mean")
     (pair,) = pairs(found)
     assert (pair["first"]["source"], pair["second"]["source"]) == ("far/face", "core/mean")
     assert pair["metrics"]["war"] == {
@@ -164,7 +164,7 @@ def test_runs_of_different_grids_are_refused(tmp_path: Path) -> None:
     assert call("compare", one_run, other, "--labels", labels, "--across-grids").exit_code == 0
 
 
-def test_what_cannot_be_compared_is_told(two: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_compared_is_told(two_films: Path, tmp_path: Path) -> None:
     labels = write(tmp_path / "l.csv", "media,label", "a,angry", "b,sad", "z,fear")
     (tmp_path / "more").mkdir()
     elsewhere = write_run(tmp_path / "more" / "elsewhere", {"z": film(windows("core/mean", BASIC8, [one_hot(BASIC8, "fear")]))})
@@ -175,12 +175,12 @@ def test_what_cannot_be_compared_is_told(two: Path, tmp_path: Path) -> None:
         assert (found.exit_code, found.stdout) == (2, ""), found.output
         return found.stderr
 
-    assert "a comparison needs two of something: two run folders, or one and --source twice" in error(two)
-    assert f"{two} is given twice; give different run folders, or one and several --source" in error(two, two)
-    assert "far/face is given twice" in error(two, "--source", "far/face", "--source", "far/face")
-    assert f"{two} and {elsewhere} have no labelled medium in common: a, b in the one, z in the other" in error(two, elsewhere)
-    assert f"no source of the run {compound} speaks the labels of {labels}" in error(two, compound)
-    several = error(two, "--source", "core/ppa", "--source", "far/fac")
+    assert "a comparison needs two of something: two run folders, or one and --source twice" in error(two_films)
+    assert f"{two_films} is given twice; give different run folders, or one and several --source" in error(two_films, two_films)
+    assert "far/face is given twice" in error(two_films, "--source", "far/face", "--source", "far/face")
+    assert f"{two_films} and {elsewhere} have no labelled medium in common: a, b in the one, z in the other" in error(two_films, elsewhere)
+    assert f"no source of the run {compound} speaks the labels of {labels}" in error(two_films, compound)
+    several = error(two_films, "--source", "core/ppa", "--source", "far/fac")
     assert "core/ppa of the run" in several
     assert "it cannot be compared: compound7 shares no label with basic7" in several
     assert "there is no such source. Did you mean far/face?" in several

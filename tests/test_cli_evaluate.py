@@ -169,9 +169,9 @@ def test_action_units_are_scored_one_by_one(tmp_path: Path) -> None:
 # label sets
 
 
-def test_each_source_is_scored_in_its_own_label_set(two: Path, tmp_path: Path) -> None:
+def test_each_source_is_scored_in_its_own_label_set(two_films: Path, tmp_path: Path) -> None:
     labels = write(tmp_path / "l.csv", "media,label", "a,angry", "b,others")
-    found = told("evaluate", two, "--labels", labels)
+    found = told("evaluate", two_films, "--labels", labels)
     assert found["sets"]["basic8"]["default"] == "core/mean"
     assert {name: source["says"] for name, source in found["sets"]["basic8"]["sources"].items()} == {
         "far/face": "basic7",
@@ -182,8 +182,8 @@ def test_each_source_is_scored_in_its_own_label_set(two: Path, tmp_path: Path) -
     assert found["sets"]["basic8"]["not_evaluated"] == {"core/ppa": "compound7 shares no label with basic8"}
 
 
-def test_a_class_that_never_occurs_does_not_dilute_the_mean(two: Path, tmp_path: Path) -> None:
-    found = told("evaluate", two, "--labels", write(tmp_path / "l.csv", "media,label", "a,anger", "b,anger"))
+def test_a_class_that_never_occurs_does_not_dilute_the_mean(two_films: Path, tmp_path: Path) -> None:
+    found = told("evaluate", two_films, "--labels", write(tmp_path / "l.csv", "media,label", "a,anger", "b,anger"))
     assert value(found, "core/mean", "macro_f1", "basic7") == pytest.approx(2 / 3)
     assert value(found, "core/mean", "macro_f1_all", "basic7") == pytest.approx(2 / 3 / 7)
 
@@ -198,8 +198,8 @@ def test_labels_that_only_a_source_has_are_errors(tmp_path: Path) -> None:
     assert value(found, "far/face", "macro_f1", "basic7") == 0.5
 
 
-def test_compound_expressions_are_scored_as_well(two: Path, tmp_path: Path) -> None:
-    found = told("evaluate", two, "--labels", write(tmp_path / "l.csv", "media,label", "a,Sadly_Angry", "b,Sadly Fearful"))
+def test_compound_expressions_are_scored_as_well(two_films: Path, tmp_path: Path) -> None:
+    found = told("evaluate", two_films, "--labels", write(tmp_path / "l.csv", "media,label", "a,Sadly_Angry", "b,Sadly Fearful"))
     assert found["sets"]["compound7"]["default"] == "core/ppa"
     assert value(found, "core/ppa", "war", "compound7") == 0.5
     assert set(found["sets"]["compound7"]["not_evaluated"]) == {"far/face", "core/mean"}
@@ -228,8 +228,8 @@ def test_several_label_sets_in_one_file(tmp_path: Path) -> None:
     assert set(told("evaluate", run, "--labels", labels, "--set", "va")["sets"]) == {"va"}
 
 
-def test_labels_that_nothing_can_say_show_both_sets(two: Path, tmp_path: Path) -> None:
-    found = call("evaluate", two, "--labels", write(tmp_path / "l.csv", "media,time,valence,arousal", "a,1,0,0"))
+def test_labels_that_nothing_can_say_show_both_sets(two_films: Path, tmp_path: Path) -> None:
+    found = call("evaluate", two_films, "--labels", write(tmp_path / "l.csv", "media,time,valence,arousal", "a,1,0,0"))
     assert found.exit_code == 2
     assert "no source of the run" in found.stderr
     assert "(va: valence, arousal); the run says basic7: neutral, anger," in found.stderr
@@ -292,9 +292,9 @@ def test_a_run_of_main_subjects_is_told_to_have_no_others(tmp_path: Path) -> Non
 # what is printed
 
 
-def test_what_is_printed(two: Path, tmp_path: Path) -> None:
+def test_what_is_printed(two_films: Path, tmp_path: Path) -> None:
     labels = write(tmp_path / "l.csv", "media,label", "a,angry", "b,sad", "c,sad")
-    found = call("evaluate", two, "--labels", labels, "--set", "basic8")
+    found = call("evaluate", two_films, "--labels", labels, "--set", "basic8")
     assert found.exit_code == 0, found.output
     assert found.stderr == ""
     lines = [line.split() for line in found.stdout.splitlines()]
@@ -310,12 +310,12 @@ def test_what_is_printed(two: Path, tmp_path: Path) -> None:
     assert "Note: 1 of 3 labelled media are not in the run: c." in found.stdout
 
 
-def test_another_source_can_be_shown(two: Path, tmp_path: Path) -> None:
+def test_another_source_can_be_shown(two_films: Path, tmp_path: Path) -> None:
     labels = write(tmp_path / "l.csv", "media,label", "a,angry", "b,sad")
-    assert "\nfar/face " in call("evaluate", two, "--labels", labels, "--source", "far/face").stdout
-    unknown = call("evaluate", two, "--labels", labels, "--source", "far/fac")
-    assert (unknown.exit_code, unknown.stderr) == (2, f"Error: the run {two} has no source 'far/fac'. Did you mean far/face?\n")
-    other = call("evaluate", two, "--labels", labels, "--source", "core/ppa")
+    assert "\nfar/face " in call("evaluate", two_films, "--labels", labels, "--source", "far/face").stdout
+    unknown = call("evaluate", two_films, "--labels", labels, "--source", "far/fac")
+    assert (unknown.exit_code, unknown.stderr) == (2, f"Error: the run {two_films} has no source 'far/fac'. Did you mean far/face?\n")
+    other = call("evaluate", two_films, "--labels", labels, "--source", "core/ppa")
     assert other.exit_code == 2
     assert "core/ppa is not evaluated against basic7: compound7 shares no label with basic7" in other.stderr
 
@@ -340,10 +340,12 @@ def test_one_medium_has_no_intervals(tmp_path: Path) -> None:
     assert found["notes"] == ["No intervals where the rows are of one medium: there is nothing to resample."]
 
 
-def test_the_seed_and_the_number_of_resamples_are_those_that_are_given(two: Path, tmp_path: Path) -> None:
+def test_the_seed_and_the_number_of_resamples_are_those_that_are_given(two_films: Path, tmp_path: Path) -> None:
     labels = write(tmp_path / "l.csv", "media,label", "a,angry", "b,sad")
-    assert told("evaluate", two, "--labels", labels) == told("evaluate", two, "--labels", labels, "--seed", 0, "--bootstrap", 1000)
-    none = one(told("evaluate", two, "--labels", labels, "--bootstrap", 0), "core/mean", "basic7")
+    assert told("evaluate", two_films, "--labels", labels) == told(
+        "evaluate", two_films, "--labels", labels, "--seed", 0, "--bootstrap", 1000
+    )
+    none = one(told("evaluate", two_films, "--labels", labels, "--bootstrap", 0), "core/mean", "basic7")
     assert none["metrics"]["war"] == {"value": 0.5, "low": None, "high": None}
 
 
@@ -366,7 +368,7 @@ def test_frames_that_are_not_there_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["evaluate", "compare"])
-def test_mistakes_are_told(two: Path, tmp_path: Path, name: str) -> None:
+def test_mistakes_are_told(two_films: Path, tmp_path: Path, name: str) -> None:
     labels = write(tmp_path / "l.csv", "media,label", "a,anger", "x,anger")
     more = [] if name == "evaluate" else ["--source", "far/face", "--source", "core/mean"]
 
@@ -375,25 +377,25 @@ def test_mistakes_are_told(two: Path, tmp_path: Path, name: str) -> None:
         assert (found.exit_code, found.stdout) == (2, ""), found.output
         return found.stderr
 
-    assert f"there are no labels at {tmp_path / 'absent.csv'}" in error(two, tmp_path / "absent.csv")
+    assert f"there are no labels at {tmp_path / 'absent.csv'}" in error(two_films, tmp_path / "absent.csv")
     assert f"{tmp_path / 'nothing'} holds no run" in error(tmp_path / "nothing", labels)
-    assert "there is no label set 'basic9'. Did you mean basic8?" in error(two, labels, "--set", "basic9")
+    assert "there is no label set 'basic9'. Did you mean basic8?" in error(two_films, labels, "--set", "basic9")
     other = write(tmp_path / "o.csv", "media,label", "x,anger", "y,anger")
-    assert f"no medium of the run {two} is labelled in {other}: the labels are for x, y; the run has a, b." in error(two, other)
+    assert f"no medium of the run {two_films} is labelled in {other}: the labels are for x, y; the run has a, b." in error(two_films, other)
     doubled = write(tmp_path / "d.csv", "media,label", "a,anger", "b,anger", "a.mp4,fear")
-    assert f"{doubled}, line 4: a.mp4 is already labelled in line 2" in error(two, doubled)
+    assert f"{doubled}, line 4: a.mp4 is already labelled in line 2" in error(two_films, doubled)
 
 
-def test_a_run_that_was_stopped_is_to_be_finished(two: Path, tmp_path: Path) -> None:
-    edited(two, lambda info: info.pop("media"))
-    found = call("evaluate", two, "--labels", write(tmp_path / "l.csv", "media,label", "a,anger"))
+def test_a_run_that_was_stopped_is_to_be_finished(two_films: Path, tmp_path: Path) -> None:
+    edited(two_films, lambda info: info.pop("media"))
+    found = call("evaluate", two_films, "--labels", write(tmp_path / "l.csv", "media,label", "a,anger"))
     assert found.exit_code == 2
-    assert f"the run {two} was stopped before its end; give its command again" in found.stderr
+    assert f"the run {two_films} was stopped before its end; give its command again" in found.stderr
 
 
-def test_labels_of_other_media_alone_say_nothing(two: Path, tmp_path: Path) -> None:
+def test_labels_of_other_media_alone_say_nothing(two_films: Path, tmp_path: Path) -> None:
     labels = write(tmp_path / "l.csv", "media,label,valence", "a,,0.5", "b,,0.5", "c,anger,")
-    found = call("evaluate", two, "--labels", labels)
+    found = call("evaluate", two_films, "--labels", labels)
     assert found.exit_code == 0, found.output
     assert ["far/face", "basic7", "-", "-", "-", "-", "-", "0", "-", "0"] in [line.split() for line in found.stdout.splitlines()]
     assert "2 rows of media of the run have no annotation of basic7 and are left out." in found.stdout
